@@ -1,0 +1,1 @@
+"""From a collected report to the collector."""

@@ -1,0 +1,1 @@
+"""The tables: every metric that leaves, one row each."""

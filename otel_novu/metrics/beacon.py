@@ -1,0 +1,99 @@
+"""The beacon's table: what leaves always, whatever the telemetry flag says."""
+
+from dataclasses import dataclass
+
+from otel_novu.metrics.metric import Instrument, Metric, Point
+
+SCOPE = "otel_novu.beacon"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine (or container) that the exporter runs on, read once.
+
+    Args:
+        memory_free: memory that can be had without swapping, bytes.
+        memory_total: physical memory, bytes.
+        name: the host name.
+        ip: an IPv4 address, or None where none was found.
+        os_type: OpenTelemetry's value of ``os.type``: ``linux``, ``darwin``, ``windows``, ...
+        os_version: the kernel's release.
+    """
+
+    memory_free: int
+    memory_total: int
+    name: str
+    ip: str | None
+    os_type: str
+    os_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconReading:
+    """What one beacon says.
+
+    Args:
+        timestamp: Unix time of the reading, seconds.
+        host: the machine.
+        usage_enabled: the telemetry flag.
+    """
+
+    timestamp: float
+    host: Host
+    usage_enabled: bool
+
+
+def _host_info(host: Host) -> Point:
+    attributes = {"host.name": host.name, "os.type": host.os_type, "os.version": host.os_version}
+    if host.ip is not None:
+        attributes["novu.host.ip"] = host.ip
+    return Point(1, attributes)
+
+
+BEACON: tuple[Metric[BeaconReading], ...] = (
+    Metric(
+        name="novu.host.memory.free",
+        instrument=Instrument.GAUGE,
+        unit="By",
+        description="Memory available to new work without swapping, on the exporter's host.",
+        read=lambda beacon: [Point(beacon.host.memory_free)],
+        source="psutil `virtual_memory().available`; Novu's `os.freemem()`",
+        field="freeMemory",
+    ),
+    Metric(
+        name="novu.host.memory.total",
+        instrument=Instrument.GAUGE,
+        unit="By",
+        description="Physical memory of the exporter's host.",
+        read=lambda beacon: [Point(beacon.host.memory_total)],
+        source="psutil `virtual_memory().total`; Novu's `os.totalmem()`",
+        field="totalMemory",
+    ),
+    Metric(
+        name="novu.host.info",
+        instrument=Instrument.GAUGE,
+        unit="",
+        description="The exporter's host, as labels; the value is always 1.",
+        read=lambda beacon: [_host_info(beacon.host)],
+        source="host name, first external IPv4 of eth0, en0 or the default route, kernel",
+        attributes=("host.name", "novu.host.ip", "os.type", "os.version"),
+        field="hostname, ipAddress, platform, release",
+    ),
+    Metric(
+        name="novu.beacon.timestamp",
+        instrument=Instrument.GAUGE,
+        unit="s",
+        description="Unix time at which this beacon was read.",
+        read=lambda beacon: [Point(beacon.timestamp)],
+        source="the host's clock",
+        field="timestamp",
+    ),
+    Metric(
+        name="novu.usage.enabled",
+        instrument=Instrument.GAUGE,
+        unit="",
+        description="The telemetry flag: 1 while usage figures are sent, 0 while they are not.",
+        read=lambda beacon: [Point(int(beacon.usage_enabled))],
+        source="`NOVU_TELEMETRY`, else the admin setting, else on",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Where figures come from, one door to each outside system."""
