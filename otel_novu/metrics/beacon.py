@@ -1,5 +1,6 @@
 """The beacon's table: what leaves always, whatever the telemetry flag says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_novu.metrics.metric import Instrument, Metric, Point
@@ -12,20 +13,37 @@ class Host:
     """The machine (or container) that the exporter runs on, read once.
 
     Args:
-        memory_free: memory that can be had without swapping, bytes.
-        memory_total: physical memory, bytes.
+        memory_free: memory that can be had without swapping, bytes; None where it can't be read.
+        memory_total: physical memory, bytes; None where it can't be read.
         name: the host name.
         ip: an IPv4 address, or None where none was found.
         os_type: OpenTelemetry's value of ``os.type``: ``linux``, ``darwin``, ``windows``, ...
         os_version: the kernel's release.
     """
 
-    memory_free: int
-    memory_total: int
+    memory_free: int | None
+    memory_total: int | None
     name: str
     ip: str | None
     os_type: str
     os_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryCounts:
+    """How delivery fares, counted since the process began.
+
+    Args:
+        waiting: reports in the spool now.
+        dropped: reports given up: too old, too many, damaged, refused for good.
+        rejected: data points that a receiver said it rejected.
+        kept_in: data points that did not fit the tables and were not sent.
+    """
+
+    waiting: int
+    dropped: int
+    rejected: int
+    kept_in: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +54,17 @@ class BeaconReading:
         timestamp: Unix time of the reading, seconds.
         host: the machine.
         usage_enabled: the telemetry flag.
+        delivery: how delivery fares, or None where an application's own exporter delivers.
     """
 
     timestamp: float
     host: Host
     usage_enabled: bool
+    delivery: DeliveryCounts | None = None
+
+
+def _known(value: int | None) -> list[Point]:
+    return [] if value is None else [Point(value)]
 
 
 def _host_info(host: Host) -> Point:
@@ -50,13 +74,17 @@ def _host_info(host: Host) -> Point:
     return Point(1, attributes)
 
 
+def _counted(beacon: BeaconReading, count: Callable[[DeliveryCounts], int]) -> list[Point]:
+    return [] if beacon.delivery is None else [Point(count(beacon.delivery))]
+
+
 BEACON: tuple[Metric[BeaconReading], ...] = (
     Metric(
         name="novu.host.memory.free",
         instrument=Instrument.GAUGE,
         unit="By",
         description="Memory available to new work without swapping, on the exporter's host.",
-        read=lambda beacon: [Point(beacon.host.memory_free)],
+        read=lambda beacon: _known(beacon.host.memory_free),
         source="psutil `virtual_memory().available`; Novu's `os.freemem()`",
         field="freeMemory",
     ),
@@ -65,7 +93,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         instrument=Instrument.GAUGE,
         unit="By",
         description="Physical memory of the exporter's host.",
-        read=lambda beacon: [Point(beacon.host.memory_total)],
+        read=lambda beacon: _known(beacon.host.memory_total),
         source="psutil `virtual_memory().total`; Novu's `os.totalmem()`",
         field="totalMemory",
     ),
@@ -95,5 +123,37 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="The telemetry flag: 1 while usage figures are sent, 0 while they are not.",
         read=lambda beacon: [Point(int(beacon.usage_enabled))],
         source="`NOVU_TELEMETRY`, else the admin setting, else on",
+    ),
+    Metric(
+        name="novu.spool.reports",
+        instrument=Instrument.UP_DOWN_COUNTER,
+        unit="{report}",
+        description="Reports that wait for delivery.",
+        read=lambda beacon: _counted(beacon, lambda delivery: delivery.waiting),
+        source="the spool in the state directory",
+    ),
+    Metric(
+        name="novu.spool.dropped",
+        instrument=Instrument.COUNTER,
+        unit="{report}",
+        description="Reports given up: too old, too many, damaged, or refused for good.",
+        read=lambda beacon: _counted(beacon, lambda delivery: delivery.dropped),
+        source="counted by the exporter",
+    ),
+    Metric(
+        name="novu.spool.rejected",
+        instrument=Instrument.COUNTER,
+        unit="{data_point}",
+        description="Data points that a receiver said it rejected.",
+        read=lambda beacon: _counted(beacon, lambda delivery: delivery.rejected),
+        source="OTLP's partial success",
+    ),
+    Metric(
+        name="novu.schema.dropped",
+        instrument=Instrument.COUNTER,
+        unit="{data_point}",
+        description="Data points that fitted no row of the tables and were not sent.",
+        read=lambda beacon: _counted(beacon, lambda delivery: delivery.kept_in),
+        source="counted by the exporter",
     ),
 )

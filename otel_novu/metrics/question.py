@@ -77,7 +77,10 @@ class CountByProvider:
 
     def read(self, database: Asked) -> Mapping[str, int]:
         """Ask; the number of documents by provider id."""
-        answer = database.aggregate(self.collection, self._pipeline())[0]
+        answers = database.aggregate(self.collection, self._pipeline())
+        if not answers:  # `$facet` always answers, but mongos not for a database that is missing
+            return {}
+        answer = answers[0]
         counts = {str(row["_id"]): int(row["n"]) for row in answer["largest"]}
         rest = sum(int(row["n"]) for row in answer["rest"])
         if rest:

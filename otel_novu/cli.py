@@ -1,0 +1,195 @@
+"""The command line: parse, call, choose the exit code."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from otel_novu.settings import Settings, SettingsError, load
+from otel_novu.version import __version__
+
+Command = Callable[[argparse.Namespace], int]
+
+DONE, TO_MEND, BAD_INPUT = 0, 1, 2
+
+_EPILOG = """\
+exit codes: 0 done, 1 something to mend, 2 bad input
+
+Settings are environment variables, also read from .env or --env-file; the real environment wins.
+The most used: MONGO_URL, NOVU_TELEMETRY=false, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_NOVU_STATE_DIR.
+All of them: otel-novu metrics --settings.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: of the command line; None: the process's own.
+
+    Returns:
+        The exit code.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _call(options)
+    except SettingsError as error:
+        return _bad_input(str(error))
+    except BrokenPipeError:
+        # The reader went away, as `head` does; no traceback at the interpreter's end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return TO_MEND
+    except KeyboardInterrupt:
+        return 128 + 2
+
+
+def _bad_input(sentence: str) -> int:
+    _tell(sentence)
+    return BAD_INPUT
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"otel-novu: {sentence}\n")
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Read the settings, and log as they say."""
+    env_file = None if options.env_file is None else Path(options.env_file)
+    try:
+        cwd = Path.cwd()
+    except OSError:
+        raise SettingsError("The working directory does not exist any more.") from None
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
+    _log(logging.DEBUG if options.verbose else settings.log_level)
+    for warning in settings.warnings:
+        logging.getLogger("otel_novu").warning("%s", warning)
+    return settings
+
+
+def _call(options: argparse.Namespace) -> int:
+    command: Command = options.call
+    if command is _metrics:
+        return command(options)
+    from otel_novu.state.directory import Held, StateError  # noqa: PLC0415 - a light start
+
+    try:
+        return command(options)
+    except StateError as error:
+        return _bad_input(str(error))
+    except Held as error:
+        _tell(str(error))
+        return TO_MEND
+
+
+def _log(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    form.converter = _utc
+    handler.setFormatter(form)
+    log = logging.getLogger("otel_novu")
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    # Drivers quote addresses and what a server says, and this is no place for either.
+    for name in ("pymongo", "urllib3", "requests", "opentelemetry"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _utc(seconds: float | None) -> time.struct_time:
+    return time.gmtime(seconds)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-novu",
+        description="Sends a self-hosted Novu's beacon and usage figures over OTLP.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "run", "report at once and then hourly, until SIGTERM or SIGINT", _run)
+    _add(commands, "once", "one report; 0 only if all was read and delivered", _once)
+    show = _add(commands, "show", "print both reports, read now; send and write nothing", _show)
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--otlp", action="store_true", help="the very OTLP requests, one a line")
+    form.add_argument("--last", action="store_true", help="what left last, or why it did not")
+    form.add_argument("--queries", action="store_true", help="the database commands, one a line")
+    form.add_argument("--json", action="store_true", help="one JSON document a line")
+    check = _add(commands, "check", "say what is right or wrong, and how to mend it", _check)
+    check.add_argument("--json", action="store_true", help="one JSON document a line")
+    _add(commands, "health", "exit code for container probes", _health)
+    metrics = _add(commands, "metrics", "the tables of all that may leave", _metrics)
+    shape = metrics.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON document a line")
+    shape.add_argument("--markdown", action="store_true", help="as docs/metrics.md has them")
+    shape.add_argument("--settings", action="store_true", help="all variables, as docs/settings.md")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    does: str,
+    call: Command,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=does, description=f"{does[0].upper()}{does[1:]}.", allow_abbrev=False
+    )
+    command.add_argument("--env-file", metavar="FILE", help="read this instead of .env")
+    command.add_argument("--verbose", action="store_true", help="log more")
+    command.set_defaults(call=call)
+    return command
+
+
+# Each loads what it needs when it is called: `--help` waits for no driver.
+
+
+def _run(options: argparse.Namespace) -> int:
+    from otel_novu.commands.run import run  # noqa: PLC0415
+
+    return run(_settings(options))
+
+
+def _once(options: argparse.Namespace) -> int:
+    from otel_novu.commands.once import once  # noqa: PLC0415
+
+    return once(_settings(options))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from otel_novu.commands import show  # noqa: PLC0415
+
+    settings = _settings(options)
+    if options.otlp:
+        return show.show_otlp(settings)
+    if options.last:
+        return show.show_last(settings)
+    if options.queries:
+        return show.show_queries(settings)
+    return show.show(settings, as_lines=options.json)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from otel_novu.commands.check import check  # noqa: PLC0415
+
+    return check(_settings(options), as_json=options.json)
+
+
+def _health(options: argparse.Namespace) -> int:
+    from otel_novu.commands.health import health  # noqa: PLC0415
+
+    return health(_settings(options))
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from otel_novu.commands import metrics  # noqa: PLC0415
+
+    if options.settings:
+        return metrics.settings()
+    return metrics.metrics("json" if options.json else "markdown" if options.markdown else "text")

@@ -1,0 +1,156 @@
+"""`otel-novu check`: what is right or wrong, and how to mend it."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from otel_novu.delivery.otlp import sender
+from otel_novu.metrics.usage import COLLECTIONS
+from otel_novu.mongo_url import database_name, safe_hosts
+from otel_novu.outcome import Delivered
+from otel_novu.settings import Exporter, Settings
+from otel_novu.sources.novu_db import NovuDatabase, ignored_options
+from otel_novu.sources.usage_round import UsageRound, UsageSource
+from otel_novu.state.consent import Decision, decide, read_admin
+from otel_novu.state.created_file import Unsaved
+from otel_novu.state.directory import StateDirectory
+from otel_novu.state.identity import Origin, look_at_instance_id
+
+# An OTLP request without a metric: every receiver takes it, and nothing arrives.
+_EMPTY_REQUEST = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check.
+
+    Args:
+        subject: what was looked at.
+        ok: nothing is to be mended.
+        says: what was found, and where it is wrong how to mend it.
+    """
+
+    subject: str
+    ok: bool
+    says: str
+
+
+def check(settings: Settings, *, as_json: bool, now: Callable[[], float] = time.time) -> int:
+    """Try everything that a report needs, and print a line each; nothing is sent or kept.
+
+    Args:
+        settings: what the user set.
+        as_json: one JSON document a line.
+        now: the wall clock, Unix time in seconds.
+
+    Returns:
+        The exit code: 1 where something must be mended.
+    """
+    wrong = False
+    for finding in _findings(settings, now):
+        wrong |= not finding.ok
+        if as_json:
+            print(json.dumps(asdict(finding)), flush=True)
+        else:
+            mark = "ok    " if finding.ok else "WRONG "
+            print(f"{mark} {finding.subject}: {finding.says}", flush=True)
+    return int(wrong)
+
+
+def _findings(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
+    with StateDirectory.look(settings.state_dir) as state:
+        yield _state(settings, state)
+        yield _instance(settings, state)
+        decision = decide(settings.telemetry, read_admin(state))
+        yield _flag(decision)
+        if decision.enabled:
+            yield from _database(settings, state, now)
+    yield _collector(settings)
+
+
+def _state(settings: Settings, state: StateDirectory) -> Finding:
+    subject = "state directory"
+    if state.why_not_writable is not None:
+        why = f"{settings.state_dir} keeps nothing: {state.why_not_writable}"
+        return Finding(
+            subject, ok=False, says=f"{why}; set OTEL_NOVU_STATE_DIR to a directory of your own."
+        )
+    holder = state.held_by()
+    held = "" if holder is None else f", held by process {holder.pid} (otel-novu {holder.command})"
+    return Finding(subject, ok=True, says=f"{settings.state_dir}{held}.")
+
+
+def _instance(settings: Settings, state: StateDirectory) -> Finding:
+    identity = look_at_instance_id(settings.instance_id, state)
+    if identity.origin is Origin.PROCESS:
+        # A missing one is made by `run`; one that can't be read is to be mended.
+        missing = _is_missing(state)
+        return Finding("instance id", ok=missing, says=identity.warning or "none")
+    return Finding("instance id", ok=True, says=f"{identity.value} ({identity.origin.value}).")
+
+
+def _is_missing(state: StateDirectory) -> bool:
+    return "instance-id" not in state.names()
+
+
+def _flag(decision: Decision) -> Finding:
+    word = "on" if decision.enabled else "off"
+    return Finding("usage figures", ok=True, says=f"{word}, decided by {decision.by}.")
+
+
+def _database(
+    settings: Settings, state: StateDirectory, now: Callable[[], float]
+) -> Iterator[Finding]:
+    url = settings.mongo_url
+    if url is None:
+        yield Finding(
+            "database",
+            ok=False,
+            says="usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
+            "database; set one of them, or NOVU_TELEMETRY=false.",
+        )
+        return
+    where = f'database "{database_name(url.reveal())}" at {safe_hosts(url.reveal())}'
+    source = UsageSource(lambda seconds: NovuDatabase(url, seconds), Unsaved(state))
+    round_ = source.read(settings.query_timeout, now)
+    yield from _connection(where, round_)
+    for option in ignored_options(url):
+        yield Finding(
+            "MONGO_URL", ok=False, says=f"its option {option} is not understood; mend it."
+        )
+    for name, seconds in round_.reading.durations.items():
+        why = round_.reasons.get(name)
+        says = f"{why} (after {seconds:.3f} s)." if why else f"read in {seconds * 1000:.1f} ms."
+        yield Finding(f"novu.{name}", ok=why is None, says=says)
+
+
+def _connection(where: str, round_: UsageRound) -> Iterator[Finding]:
+    found = round_.collections
+    if found is None:
+        reasons = sorted(set(round_.reasons.values()))
+        says = f"{where}: {reasons[0] if reasons else 'its collections could not be listed'}."
+        yield Finding("database", ok=not reasons, says=says)
+        return
+    yield Finding("database", ok=True, says=f"{where} answers.")
+    missing = [name for name in COLLECTIONS if name not in found]
+    if not found:
+        says = "none of Novu's seven exists there; mend the database's name in MONGO_URL's path."
+        yield Finding("collections", ok=False, says=says)
+    elif missing:
+        says = f"{', '.join(sorted(found))}; not made yet, counted as 0: {', '.join(missing)}."
+        yield Finding("collections", ok=True, says=says)
+    else:
+        yield Finding("collections", ok=True, says=f"{', '.join(sorted(found))}.")
+
+
+def _collector(settings: Settings) -> Finding:
+    if settings.sdk_disabled:
+        return Finding("collector", ok=True, says="not used, as OTEL_SDK_DISABLED is true.")
+    if Exporter.OTLP not in settings.exporters:
+        return Finding("collector", ok=True, says="not used, as OTEL_METRICS_EXPORTER says.")
+    otlp = sender(settings.otlp)
+    outcome = otlp.send(_EMPTY_REQUEST, settings.otlp.timeout)
+    if isinstance(outcome, Delivered):
+        return Finding("collector", ok=True, says=f"{otlp.destination} takes OTLP metrics.")
+    return Finding("collector", ok=False, says=f"{otlp.destination}: {outcome.why}.")

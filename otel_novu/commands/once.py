@@ -1,0 +1,61 @@
+"""`otel-novu once`: one report, and whether all of it arrived."""
+
+import time
+from collections.abc import Callable
+
+from otel_novu.commands.opening import say_identity, warn_about_state
+from otel_novu.exporter import Exporter
+from otel_novu.journal import LOG
+from otel_novu.outcome import Delivered
+from otel_novu.settings import Settings
+from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.directory import StateDirectory
+from otel_novu.state.identity import instance_id
+
+# What the sender may overrun its own time-out by before its thread is given up.
+_GRACE = 2.0
+
+
+def once(settings: Settings, now: Callable[[], float] = time.time) -> int:
+    """Report once, what waits from earlier runs first.
+
+    Args:
+        settings: what the user set.
+        now: the wall clock, Unix time in seconds.
+
+    Returns:
+        The exit code: 0 only if every report due was delivered and every figure read.
+
+    Raises:
+        StateError: the state directory can't be used.
+        Held: another process holds it.
+    """
+    with StateDirectory.open(settings.state_dir) as state, state.lock("once") as lock:
+        warn_about_state(state, lock.why_not_held)
+        identity = instance_id(settings.instance_id, state)
+        say_identity(identity)
+        decision = decide(settings.telemetry, read_admin(state))
+        exporter = Exporter(settings, state, identity, decision, now)
+        exporter.report_and_close(settings.query_timeout, settings.otlp.timeout + _GRACE)
+        return _judge(settings, exporter)
+
+
+def _judge(settings: Settings, exporter: Exporter) -> int:
+    """Say what did not arrive; the failures themselves are logged where they happen."""
+    wrong = bool(exporter.unread_figures)
+    if exporter.decision.enabled and settings.mongo_url is None:
+        LOG.error(
+            "Usage figures are on (%s), but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
+            "database: only the beacon was sent; set one of them, or NOVU_TELEMETRY=false.",
+            exporter.decision.by,
+        )
+        wrong = True
+    for meter in exporter.meters:
+        if not isinstance(exporter.outcomes.get(meter), Delivered):
+            LOG.error("The %s report was not delivered.", meter)
+            wrong = True
+    if not exporter.meters:
+        LOG.info("Reports go %s.", exporter.destinations)
+    elif not wrong:
+        LOG.info("Delivered to %s: %s.", exporter.destinations, " and ".join(exporter.meters))
+    return int(wrong)

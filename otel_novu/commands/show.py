@@ -1,0 +1,167 @@
+"""`otel-novu show`: what would leave, read now; what left last; what the database is asked."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from otel_novu import unread
+from otel_novu.meter import ReportMeter, make_resource
+from otel_novu.metrics import beacon, usage
+from otel_novu.novu_report import beacon_document, usage_document
+from otel_novu.outcome import Delivered, Later, Outcome, Refused
+from otel_novu.settings import Settings
+from otel_novu.sources.host import read_host
+from otel_novu.sources.novu_db import NovuDatabase, commands
+from otel_novu.sources.usage_round import UsageRound, UsageSource
+from otel_novu.state import last_report
+from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.created_file import Unsaved
+from otel_novu.state.directory import StateDirectory, Unreadable
+from otel_novu.state.identity import look_at_instance_id
+
+Now = Callable[[], float]
+
+
+def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:
+    """Print both reports as Novu documents them; why usage is absent goes to stderr.
+
+    Args:
+        settings: what the user set.
+        as_lines: one JSON document a line instead of indented ones.
+        now: the wall clock, Unix time in seconds.
+    """
+    looked = _Look(settings, now)
+    indent = None if as_lines else 1
+    print(json.dumps(beacon_document(looked.beacon, looked.instance), indent=indent))
+    if looked.usage is not None:
+        print(json.dumps(usage_document(looked.usage.reading), indent=indent))
+    return looked.exit_code
+
+
+def show_otlp(settings: Settings, now: Now = time.time) -> int:
+    """Print the very OTLP requests as OTLP/JSON, one a line, the beacon first."""
+    looked = _Look(settings, now)
+    for body in looked.requests():
+        print(_otlp_json(body))
+    return looked.exit_code
+
+
+def show_last(settings: Settings) -> int:
+    """Print what left last of each meter, when and where to, or why not."""
+    wrong = 0
+    with StateDirectory.look(settings.state_dir) as state:
+        for meter in last_report.METERS:
+            wrong |= _show_last_of(state, meter)
+    return wrong
+
+
+def show_queries(settings: Settings, now: Now = time.time) -> int:
+    """Print the database commands of a round, as Extended JSON, one a line."""
+    if settings.mongo_url is None:
+        _tell("Neither MONGO_URL nor MONGO_URL_FILE names a database: nothing is asked.")
+        return 1
+    end = int(now()) - 60
+    window = (end - int(settings.interval), end)
+    for line in commands(settings.mongo_url, settings.query_timeout, window):
+        print(line)
+    return 0
+
+
+class _Look:
+    """One reading of host and database that sends and writes nothing."""
+
+    def __init__(self, settings: Settings, now: Now) -> None:
+        self._settings = settings
+        self._began = now()
+        self.exit_code = 0
+        with StateDirectory.look(settings.state_dir) as state:
+            decision = decide(settings.telemetry, read_admin(state))
+            identity = look_at_instance_id(settings.instance_id, state)
+            self.instance = identity.value
+            if identity.warning is not None:
+                _tell(identity.warning)
+            counts = beacon.DeliveryCounts(waiting=0, dropped=0, rejected=0, kept_in=0)
+            self.beacon = beacon.BeaconReading(now(), read_host(), decision.enabled, counts)
+            self.usage: UsageRound | None = None
+            if decision.enabled:
+                self.usage = self._read_usage(state, now)
+            else:
+                _tell(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
+
+    def requests(self) -> Iterator[bytes]:
+        """Make the requests that would be sent, the beacon's first."""
+        settings = self._settings
+        resource = make_resource(settings.service_name, self.instance, settings.resource_attributes)
+        beacons = ReportMeter(beacon.SCOPE, beacon.BEACON, resource, self._began)
+        made = beacons.make(self.beacon, self.beacon.timestamp)
+        if made is not None:
+            yield made.body
+        if self.usage is not None:
+            usages = ReportMeter(usage.SCOPE, usage.USAGE, resource, self._began)
+            made = usages.make(self.usage.reading, self.usage.reading.timestamp)
+            if made is not None:
+                yield made.body
+
+    def _read_usage(self, state: StateDirectory, now: Now) -> UsageRound | None:
+        url = self._settings.mongo_url
+        if url is None:
+            _tell(
+                "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
+                "database: they are absent."
+            )
+            return None
+        source = UsageSource(lambda seconds: NovuDatabase(url, seconds), Unsaved(state))
+        round_ = source.read(self._settings.query_timeout, now)
+        for sentence in unread.sentences(round_.reasons, "it would not be sent"):
+            _tell(sentence)
+        self.exit_code = int(bool(round_.reasons))
+        return round_ if len(round_.reasons) < len(usage.FIGURES) else None
+
+
+def _show_last_of(state: StateDirectory, meter: str) -> int:
+    try:
+        report = last_report.load(state, meter)
+    except Unreadable as error:
+        _tell(f"The last {meter} report can't be read: {error}.")
+        return 1
+    if report is None:
+        _tell(f"No {meter} report was tried yet.")
+        return 0
+    how = _how(report.outcome)
+    _tell(f"{meter}: read {_time(report.read_at)}, tried {_time(report.tried_at)}, {how}.")
+    _tell(f"  to {report.destination}; the next one is due {_time(report.next_due)}.")
+    print(_otlp_json(report.body))
+    return 0
+
+
+def _how(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered(rejected=0):
+            return "delivered"
+        case Delivered(rejected=rejected, message=message):
+            return f"delivered, {rejected} data points rejected ({message})"
+        case Refused(why=why):
+            return f"refused: {why}"
+        case Later(why=why):
+            return f"not delivered: {why}"
+
+
+def _otlp_json(body: bytes) -> str:
+    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415 - only where it prints
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
+        ExportMetricsServiceRequest,
+    )
+
+    request = ExportMetricsServiceRequest.FromString(body)
+    # OTLP/JSON has enumerations as numbers.
+    return json.dumps(MessageToDict(request, use_integers_for_enums=True))
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

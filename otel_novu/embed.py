@@ -1,0 +1,174 @@
+"""Puts the tables on a MeterProvider that an application already has."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from opentelemetry.metrics import MeterProvider
+
+from otel_novu import unread
+from otel_novu.instruments import register
+from otel_novu.journal import Journal
+from otel_novu.metrics import beacon, usage
+from otel_novu.settings import Settings, load
+from otel_novu.sources.host import read_host
+from otel_novu.sources.novu_db import NovuDatabase
+from otel_novu.sources.usage_round import UsageSource
+from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.created_file import CreatedFile, Unsaved
+from otel_novu.state.directory import Held, StateDirectory
+from otel_novu.version import __version__
+
+# One collection asks each row's instrument; they get the same reading.
+_SAME_COLLECTION = 1.0
+# How often the admin setting is looked at, seconds.
+_LOOK = 5.0
+
+
+def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None = None) -> None:
+    """Register the beacon's table; the application's own readers and exporters do the rest.
+
+    The host is read when the metrics are collected; nothing of that waits.
+
+    Args:
+        meter_provider: the application's own.
+        settings: what the user set; None: from the environment.
+
+    Raises:
+        SettingsError: a variable can't be used.
+        StateError: the state directory can't be used.
+    """
+    readings = _BeaconReadings(settings or _from_environment())
+    meter = meter_provider.get_meter(beacon.SCOPE, __version__)
+    register(meter, beacon.BEACON, readings.current)
+
+
+def register_usage(
+    meter_provider: MeterProvider,
+    *,
+    settings: Settings | None = None,
+    interval: float | None = None,
+) -> "UsageHandle":
+    """Register the usage table, read from Novu's database on a daemon thread of its own.
+
+    While the telemetry flag is off, nothing is observed and no database connection is opened.
+
+    Args:
+        meter_provider: the application's own.
+        settings: what the user set; None: from the environment.
+        interval: between two readings, seconds; None: `OTEL_METRIC_EXPORT_INTERVAL`.
+
+    Returns:
+        A handle that ends the readings.
+
+    Raises:
+        SettingsError: a variable can't be used.
+        StateError: the state directory can't be used.
+    """
+    used = settings or _from_environment()
+    handle = UsageHandle(used, used.interval if interval is None else interval)
+    meter = meter_provider.get_meter(usage.SCOPE, __version__)
+    register(meter, usage.USAGE, handle.current)
+    return handle
+
+
+class UsageHandle:
+    """Reads usage figures until it is closed; also a context manager."""
+
+    def __init__(self, settings: Settings, interval: float) -> None:
+        """Begin to read."""
+        self._settings = settings
+        self._interval = interval
+        self._journal = Journal()
+        self._reading: usage.UsageReading | None = None
+        self._closed = threading.Event()
+        self._state = StateDirectory.open(settings.state_dir)
+        self._source = self._make_source()
+        self._thread = threading.Thread(target=self._read_on, name="otel-novu-usage", daemon=True)
+        self._thread.start()
+
+    def current(self) -> usage.UsageReading | None:
+        """Return the last reading, or None where there is none or usage is off."""
+        return self._reading
+
+    def close(self) -> None:
+        """End the readings; from then on nothing is observed."""
+        self._closed.set()
+        self._reading = None
+        self._thread.join(self._settings.query_timeout + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make_source(self) -> UsageSource | None:
+        url = self._settings.mongo_url
+        if url is None:
+            return None
+        try:
+            self._lock = self._state.lock("an embedding application")
+            store = CreatedFile(self._state)
+        except Held as error:
+            # Two must not count into one file; these counters live as long as the process.
+            self._journal.failed("state", f"{error} The created counters are kept in memory.")
+            store = Unsaved(self._state)
+        return UsageSource(lambda seconds: NovuDatabase(url, seconds), store)
+
+    def _read_on(self) -> None:
+        due = time.monotonic()
+        while not self._closed.is_set():
+            decision = decide(self._settings.telemetry, read_admin(self._state))
+            if not decision.enabled:
+                self._pause()
+                due = time.monotonic()
+            elif time.monotonic() >= due:
+                self._read()
+                due = max(due + self._interval, time.monotonic())
+            self._closed.wait(min(_LOOK, max(0.0, due - time.monotonic())) or _LOOK)
+        self._reading = None
+
+    def _pause(self) -> None:
+        self._reading = None
+        if self._source is not None:
+            self._source.forget_begin()
+
+    def _read(self) -> None:
+        if self._source is None:
+            self._journal.failed(
+                "usage", "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE is set."
+            )
+            return
+        round_ = self._source.read(self._settings.query_timeout, time.time)
+        for sentence in unread.sentences(round_.reasons, "it is tried again"):
+            self._journal.failed(sentence, sentence)
+        if not self._closed.is_set():
+            self._reading = round_.reading
+
+
+class _BeaconReadings:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._state = StateDirectory.look(settings.state_dir)
+        self._lock = threading.Lock()
+        self._read_at = -_SAME_COLLECTION
+        self._last: beacon.BeaconReading | None = None
+
+    def current(self) -> beacon.BeaconReading:
+        with self._lock:
+            if self._last is None or time.monotonic() - self._read_at >= _SAME_COLLECTION:
+                self._last = self._read()
+                self._read_at = time.monotonic()
+            return self._last
+
+    def _read(self) -> beacon.BeaconReading:
+        decision = decide(self._settings.telemetry, read_admin(self._state))
+        return beacon.BeaconReading(time.time(), read_host(), decision.enabled)
+
+
+def _from_environment(cwd: Callable[[], Path] = Path.cwd) -> Settings:
+    return load(os.environ, env_file=None, cwd=cwd(), home=Path.home())

@@ -1,0 +1,237 @@
+"""Both pipelines of one process, and the coming and going of the usage one."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from threading import Event, Lock
+
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+
+from otel_novu import settings as s
+from otel_novu import unread
+from otel_novu.delivery.otlp import sender
+from otel_novu.delivery.queue import Attempt, Queue
+from otel_novu.delivery.spool import Spool
+from otel_novu.journal import Journal
+from otel_novu.meter import Made, ReportMeter, make_resource
+from otel_novu.metrics import beacon, usage
+from otel_novu.outcome import Delivered, Outcome, Sender
+from otel_novu.pipeline import Outlets, Pipeline, R
+from otel_novu.sources.host import read_host
+from otel_novu.sources.novu_db import NovuDatabase
+from otel_novu.sources.usage_round import UsageSource
+from otel_novu.state import last_report
+from otel_novu.state.consent import Decision
+from otel_novu.state.created_file import CreatedFile
+from otel_novu.state.directory import NotKept, StateDirectory
+from otel_novu.state.identity import Identity
+
+# A last report at the end of the process: reading and sending must fit into a container's
+# grace period of ten seconds with room to spare.
+LAST_READING = 2.0
+LAST_SENDING = 2.0
+# From the last figure to the report on disk, seconds, on a bad night.
+_HANDING_OVER = 0.5
+
+
+class Exporter:
+    """The beacon's pipeline, and the usage one while the flag is set and a database is named."""
+
+    def __init__(
+        self,
+        settings: s.Settings,
+        state: StateDirectory,
+        identity: Identity,
+        decision: Decision,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Build; nothing is read or sent yet.
+
+        Args:
+            settings: what the user set.
+            state: the state directory, held by this process.
+            identity: who reports.
+            decision: the telemetry flag.
+            now: the wall clock, Unix time in seconds.
+        """
+        self.decision = decision
+        self.identity = identity
+        self.journal = Journal()
+        self.next_due: Callable[[], float] = lambda: now() + settings.interval
+        self.outcomes: dict[str, Outcome] = {}
+        self.unread_figures: Mapping[str, str] = {}
+        self._settings = settings
+        self._state = state
+        self._now = now
+        self._began = now()
+        self._reading_usage = Lock()
+        self._resource = make_resource(
+            settings.service_name, identity.value, settings.resource_attributes
+        )
+        self._exporters = () if settings.sdk_disabled else settings.exporters
+        self._sender: Sender | None = None
+        if s.Exporter.OTLP in self._exporters:
+            self._sender = sender(settings.otlp)
+        self._spool = Spool(state, settings.spool_max_age, settings.spool_max_bytes, now)
+        self._usage_source = self._make_usage_source()
+        self._beacon: Pipeline[beacon.BeaconReading] = self._pipeline(
+            "beacon",
+            ReportMeter(beacon.SCOPE, beacon.BEACON, self._resource, self._began),
+            self._read_beacon,
+        )
+        self._usage: Pipeline[usage.UsageReading] | None = None
+        self.set_usage(decision)
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """What is reported: `beacon`, `usage`; nothing where nothing is to be sent."""
+        return tuple(pipeline.name for pipeline in self._pipelines()) if self._exporters else ()
+
+    @property
+    def waiting(self) -> int:
+        """Reports that wait for delivery."""
+        return self._spool.waiting_total
+
+    @property
+    def destinations(self) -> str:
+        """Where reports go, as a clause."""
+        if self._settings.sdk_disabled:
+            return "nowhere (OTEL_SDK_DISABLED is true)"
+        names = [self._sender.destination] if self._sender is not None else []
+        names += ["the console"] if s.Exporter.CONSOLE in self._exporters else []
+        return " and ".join(names) or "nowhere (OTEL_METRICS_EXPORTER is none)"
+
+    def set_usage(self, decision: Decision) -> None:
+        """Let the usage pipeline come or go whole; the beacon's does not notice."""
+        self.decision = decision
+        if decision.enabled and self._usage is None and self._usage_source is not None:
+            self._usage = self._pipeline(
+                "usage",
+                ReportMeter(usage.SCOPE, usage.USAGE, self._resource, self._began),
+                self._read_usage,
+            )
+        elif not decision.enabled:
+            gone, self._usage = self._usage, None
+            if gone is not None:
+                gone.close(0.0)
+            if self._usage_source is not None:
+                self._usage_source.forget_begin()
+
+    def report_usage(self) -> None:
+        """Begin a report of the usage figures alone, where they are on."""
+        if self._usage is not None and self._exporters:
+            self._usage.report(self._settings.query_timeout)
+
+    def report(self, reading: float | None = None) -> list[Event]:
+        """Begin a report of each pipeline; returns at once.
+
+        Args:
+            reading: seconds for the reading of all figures; None: as set.
+
+        Returns:
+            An event a pipeline, set once its report is handed over.
+        """
+        if not self._exporters:
+            return []
+        timeout = self._settings.query_timeout if reading is None else reading
+        return [pipeline.report(timeout) for pipeline in self._pipelines()]
+
+    def report_and_close(self, reading: float, sending: float) -> None:
+        """Make a report and stop; what is not delivered in time stays in the spool.
+
+        Args:
+            reading: seconds for the reading of all figures.
+            sending: seconds for the delivery.
+        """
+        deadline = time.monotonic() + reading + _HANDING_OVER
+        for handed_over in self.report(reading):
+            handed_over.wait(max(0.0, deadline - time.monotonic()))
+        deadline = time.monotonic() + sending
+        for pipeline in self._pipelines():
+            pipeline.close(max(0.0, deadline - time.monotonic()))
+
+    def deliver_waiting(self) -> None:
+        """See to the delivery of what waits from an earlier run."""
+        for pipeline in self._pipelines():
+            pipeline.deliver_waiting()
+
+    def _pipelines(self) -> list[Pipeline[beacon.BeaconReading] | Pipeline[usage.UsageReading]]:
+        return [self._beacon, *([self._usage] if self._usage is not None else [])]
+
+    def _pipeline(
+        self, name: str, meter: ReportMeter[R], read: Callable[[float], R]
+    ) -> Pipeline[R]:
+        settings = self._settings
+        queue = None
+        if self._sender is not None:
+            record = partial(self._record_attempt, name)
+            timeout = settings.otlp.timeout
+            queue = Queue(name, self._spool, self._sender, timeout, self.journal, record)
+        console = None
+        if s.Exporter.CONSOLE in self._exporters:
+            console = ConsoleMetricExporter()
+        outlets = Outlets(queue, console, partial(self._record_console, name))
+        return Pipeline(name, meter, read, outlets, self.journal)
+
+    def _make_usage_source(self) -> UsageSource | None:
+        url = self._settings.mongo_url
+        if url is None:
+            return None
+        return UsageSource(lambda seconds: NovuDatabase(url, seconds), CreatedFile(self._state))
+
+    def _read_beacon(self, _: float) -> beacon.BeaconReading:
+        pipelines = self._pipelines()
+        return beacon.BeaconReading(
+            timestamp=self._now(),
+            host=read_host(),
+            usage_enabled=self.decision.enabled,
+            delivery=beacon.DeliveryCounts(
+                waiting=self._spool.waiting_total,
+                dropped=self._spool.dropped,
+                rejected=sum(pipeline.rejected for pipeline in pipelines),
+                kept_in=sum(pipeline.kept_in for pipeline in pipelines),
+            ),
+        )
+
+    def _read_usage(self, timeout: float) -> usage.UsageReading:
+        assert self._usage_source is not None  # noqa: S101 - the pipeline exists only with it
+        with self._reading_usage:
+            round_ = self._usage_source.read(timeout, self._now)
+        self.unread_figures = round_.reasons
+        self._say_unread(round_.reasons)
+        return round_.reading
+
+    def _say_unread(self, reasons: Mapping[str, str]) -> None:
+        whole = unread.all_alike(reasons)
+        if whole is not None:
+            follows = "the beacon goes on, and they are tried again with the next report"
+            self.journal.failed("usage", f"No usage figure could be read: {whole}; {follows}.")
+            return
+        self.journal.passed("usage", "Usage figures are read again.")
+        for figure in usage.FIGURES:
+            subject = f"figure {figure.name}"
+            if figure.name in reasons:
+                follows = "the others go out, and it is tried again with the next report"
+                sentence = unread.sentence(figure.name, reasons[figure.name], follows)
+                self.journal.failed(subject, sentence)
+            else:
+                self.journal.passed(subject, f"novu.{figure.name} is read again.")
+
+    def _record_attempt(self, meter: str, attempt: Attempt) -> None:
+        report = attempt.report
+        self._record(meter, report.body, report.read_at, attempt.destination, attempt.outcome)
+
+    def _record_console(self, meter: str, made: Made, read_at: float) -> None:
+        self._record(meter, made.body, read_at, "the console", Delivered())
+
+    def _record(
+        self, meter: str, body: bytes, read_at: float, destination: str, outcome: Outcome
+    ) -> None:
+        self.outcomes[meter] = outcome
+        report = last_report.LastReport(
+            meter, body, read_at, self._now(), destination, outcome, self.next_due()
+        )
+        # What could not be kept was said at the start.
+        with suppress(NotKept):
+            last_report.save(self._state, report)

@@ -1,0 +1,34 @@
+"""Says each failure once, until it changes or passes."""
+
+import logging
+from threading import Lock
+
+LOG = logging.getLogger("otel_novu")
+
+
+class Journal:
+    """The few lines that `run` logs; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        """Begin with nothing said."""
+        self._said: dict[str, str] = {}
+        self._lock = Lock()
+
+    def failed(self, subject: str, sentence: str) -> None:
+        """Log a failure as a warning; the same one again only as a debug line.
+
+        Args:
+            subject: what fails, as a key; a new sentence about it is said again.
+            sentence: what happened, to what, what follows.
+        """
+        with self._lock:
+            new = self._said.get(subject) != sentence
+            self._said[subject] = sentence
+        LOG.log(logging.WARNING if new else logging.DEBUG, "%s", sentence)
+
+    def passed(self, subject: str, sentence: str) -> None:
+        """Log that a failure is over; nothing where there was none."""
+        with self._lock:
+            failed = self._said.pop(subject, None) is not None
+        if failed:
+            LOG.info("%s", sentence)

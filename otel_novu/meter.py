@@ -1,0 +1,135 @@
+"""Makes one report of one table with OpenTelemetry's SDK, up to the bytes that leave."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+from uuid import UUID
+
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData, ScopeMetrics, Sum
+from opentelemetry.sdk.metrics.export import Metric as CollectedMetric
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.version import __version__ as sdk_version
+
+from otel_novu.delivery.door import Door
+from otel_novu.instruments import register
+from otel_novu.metrics.metric import Metric, Reading
+from otel_novu.version import __version__
+
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One report, ready to leave.
+
+    Args:
+        body: a serialized OTLP `ExportMetricsServiceRequest`.
+        data: the same as the SDK's data, for its console exporter.
+        kept_in: data points that did not fit the table.
+    """
+
+    body: bytes
+    data: MetricsData
+    kept_in: int
+
+
+class ReportMeter(Generic[Reading]):
+    """One table on a MeterProvider of its own, with a reader that has no clock."""
+
+    def __init__(
+        self, scope: str, rows: Sequence[Metric[Reading]], resource: Resource, began: float
+    ) -> None:
+        """Register the table.
+
+        Args:
+            scope: name of the instrumentation scope.
+            rows: the table.
+            resource: who reports.
+            began: Unix time since which the process counts, seconds.
+        """
+        self._rows: Mapping[str, Metric[Reading]] = {row.name: row for row in rows}
+        self._door = Door(scope, rows)
+        self._began = began
+        self._reading: Reading | None = None
+        self._reader = InMemoryMetricReader()
+        self._provider = MeterProvider(
+            metric_readers=[self._reader],
+            resource=resource,
+            # As else an unknown word in the environment makes the constructor raise.
+            exemplar_filter=AlwaysOffExemplarFilter(),
+            shutdown_on_exit=False,
+        )
+        register(self._provider.get_meter(scope, __version__), rows, lambda: self._reading)
+
+    def make(self, reading: Reading, read_at: float) -> Made | None:
+        """Make a report of a reading.
+
+        Args:
+            reading: what the instruments hand out.
+            read_at: Unix time of the reading, seconds.
+
+        Returns:
+            The report, or None where nothing could be read.
+        """
+        self._reading = reading
+        collected = self._reader.get_metrics_data()
+        if collected is None:
+            return None
+        admitted = self._door.admit(self._stamp(collected, reading, read_at))
+        if admitted.data is None:
+            return None
+        body = encode_metrics(admitted.data).SerializeToString()
+        return Made(body, admitted.data, admitted.kept_in)
+
+    def close(self) -> None:
+        """Shut the provider down: no instrument is left."""
+        self._provider.shutdown()
+
+    def _stamp(self, data: MetricsData, reading: Reading, read_at: float) -> MetricsData:
+        def stamped(scope: ScopeMetrics) -> ScopeMetrics:
+            metrics = [self._stamp_metric(m, reading, read_at) for m in scope.metrics]
+            return replace(scope, metrics=metrics)
+
+        return MetricsData(
+            [
+                replace(resource, scope_metrics=[*map(stamped, resource.scope_metrics)])
+                for resource in data.resource_metrics
+            ]
+        )
+
+    def _stamp_metric(
+        self, metric: CollectedMetric, reading: Reading, read_at: float
+    ) -> CollectedMetric:
+        # The SDK stamps its own clock's time, and the first sight of a series as its beginning.
+        times: dict[str, Any] = {"time_unix_nano": _nanoseconds(read_at)}
+        if isinstance(metric.data, Sum):
+            row = self._rows.get(metric.name)
+            since = row.since(reading) if row is not None and row.since is not None else None
+            began = self._began if since is None else since
+            times["start_time_unix_nano"] = _nanoseconds(min(began, read_at))
+        data: Any = metric.data
+        points = [replace(point, **times) for point in data.data_points]
+        return replace(metric, data=replace(data, data_points=points))
+
+
+def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, str]) -> Resource:
+    """Make the resource: the service, the instance, the SDK and the operator's own attributes.
+
+    Not by `Resource.create`, which runs detectors that add what must not leave.
+    """
+    return Resource(
+        {
+            **attributes,
+            "service.name": service_name,
+            "service.instance.id": str(instance),
+            "telemetry.sdk.language": "python",
+            "telemetry.sdk.name": "opentelemetry",
+            "telemetry.sdk.version": sdk_version,
+        }
+    )
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1_000) * (_NANOSECONDS // 1_000)

@@ -1,0 +1,50 @@
+"""The two reports as Novu documents them: its field names, order and time format."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from otel_novu.metrics.beacon import BeaconReading
+from otel_novu.metrics.question import CountByProvider
+from otel_novu.metrics.usage import FIGURES, Figure, UsageReading
+
+Document = Mapping[str, Any]
+
+# Node's word for OpenTelemetry's.
+_PLATFORMS = {"windows": "win32"}
+
+
+def beacon_document(beacon: BeaconReading, instance: UUID) -> Document:
+    """Write a beacon as Novu's "Keep Alive Beacon"; what is not known is null."""
+    host = beacon.host
+    return {
+        "freeMemory": host.memory_free,
+        "hostname": host.name,
+        "instanceId": str(instance),
+        "ipAddress": host.ip,
+        "platform": _PLATFORMS.get(host.os_type, host.os_type),
+        "release": host.os_version,
+        "timestamp": _time(beacon.timestamp),
+        "totalMemory": host.memory_total,
+    }
+
+
+def usage_document(usage: UsageReading) -> Document:
+    """Write a usage reading as Novu's "Usage Statistics"; a figure that failed is null."""
+    fields = {figure.field: _value(figure, usage) for figure in FIGURES if figure.field}
+    fields["timestamp"] = _time(usage.timestamp)
+    return dict(sorted(fields.items()))
+
+
+def _value(figure: Figure, usage: UsageReading) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(figure.question, CountByProvider):
+        return usage.totals.get(figure.name)
+    counts = usage.providers.get(figure.name)
+    if counts is None:
+        return None
+    return [{"count": n, "providerId": provider} for provider, n in sorted(counts.items())]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

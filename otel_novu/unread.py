@@ -1,0 +1,26 @@
+"""Words why usage figures could not be read."""
+
+from collections.abc import Iterator, Mapping
+
+from otel_novu.metrics.usage import FIGURES
+
+
+def all_alike(reasons: Mapping[str, str]) -> str | None:
+    """Tell the one reason why every figure failed; None where some did not, or reasons differ."""
+    different = set(reasons.values())
+    return different.pop() if len(reasons) == len(FIGURES) and len(different) == 1 else None
+
+
+def sentence(figure: str, why: str, follows: str) -> str:
+    """Say that one figure failed, and what follows."""
+    return f"novu.{figure} could not be read: {why}; {follows}."
+
+
+def sentences(reasons: Mapping[str, str], follows: str) -> Iterator[str]:
+    """Say of each figure why it failed, all in one sentence where the reason is one."""
+    whole = all_alike(reasons)
+    if whole is not None:
+        yield f"No usage figure could be read: {whole}; {follows}."
+        return
+    for figure, why in reasons.items():
+        yield sentence(figure, why, follows)
