@@ -45,7 +45,7 @@ check: setup  ## format, lint, types, import rules, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/deptry otel_novu
+	$(BIN)/deptry .
 
 format: setup  ## put the code into form
 	$(BIN)/ruff format .
@@ -53,7 +53,7 @@ format: setup  ## put the code into form
 
 docs: setup  ## write docs/metrics.md and docs/settings.md anew from the code
 	$(BIN)/python -m otel_novu metrics --markdown > docs/metrics.md
-	$(BIN)/python -m otel_novu metrics --markdown=settings > docs/settings.md
+	$(BIN)/python -m otel_novu metrics --settings > docs/settings.md
 
 lock: setup  ## lock the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url \

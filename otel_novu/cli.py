@@ -124,6 +124,18 @@ def _parser() -> argparse.ArgumentParser:
     check = _add(commands, "check", "say what is right or wrong, and how to mend it", _check)
     check.add_argument("--json", action="store_true", help="one JSON document a line")
     _add(commands, "health", "exit code for container probes", _health)
+    telemetry = _add(commands, "telemetry", "the admin setting of the usage figures", _telemetry)
+    telemetry.add_argument(
+        "action",
+        choices=("status", "enable", "disable"),
+        help="print it, or store it; a running exporter follows within ten seconds",
+    )
+    telemetry.add_argument("--json", action="store_true", help="of status: one JSON document")
+    spool = _add(commands, "spool", "what waits for delivery", _spool)
+    do = spool.add_mutually_exclusive_group()
+    do.add_argument("--flush", action="store_true", help="send it now")
+    do.add_argument("--json", action="store_true", help="one JSON document a line")
+    _add(commands, "reset-id", "make a new instance id", _reset_id)
     metrics = _add(commands, "metrics", "the tables of all that may leave", _metrics)
     shape = metrics.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document a line")
@@ -185,6 +197,32 @@ def _health(options: argparse.Namespace) -> int:
     from otel_novu.commands.health import health  # noqa: PLC0415
 
     return health(_settings(options))
+
+
+def _telemetry(options: argparse.Namespace) -> int:
+    from otel_novu.commands import telemetry  # noqa: PLC0415
+
+    settings = _settings(options)
+    if options.action == "status":
+        return telemetry.status(settings, as_json=options.json)
+    return telemetry.store(settings, enabled=options.action == "enable")
+
+
+def _spool(options: argparse.Namespace) -> int:
+    from otel_novu.commands import spool  # noqa: PLC0415
+
+    settings = _settings(options)
+    return (
+        spool.flush(settings)
+        if options.flush
+        else spool.list_waiting(settings, as_json=options.json)
+    )
+
+
+def _reset_id(options: argparse.Namespace) -> int:
+    from otel_novu.commands.reset_id import reset_id  # noqa: PLC0415
+
+    return reset_id(_settings(options))
 
 
 def _metrics(options: argparse.Namespace) -> int:

@@ -14,12 +14,13 @@ from otel_novu.instruments import register
 from otel_novu.journal import Journal
 from otel_novu.metrics import beacon, usage
 from otel_novu.settings import Settings, load
-from otel_novu.sources.host import read_host
+from otel_novu.sources.beacon_source import BeaconSource
 from otel_novu.sources.novu_db import NovuDatabase
 from otel_novu.sources.usage_round import UsageSource
 from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.created_file import CreatedFile, Unsaved
 from otel_novu.state.directory import Held, StateDirectory
+from otel_novu.state.pseudonym import pseudonyms
 from otel_novu.version import __version__
 
 # One collection asks each row's instrument; they get the same reading.
@@ -153,7 +154,9 @@ class UsageHandle:
 class _BeaconReadings:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._state = StateDirectory.look(settings.state_dir)
+        self._state = StateDirectory.open(settings.state_dir)
+        hidden = pseudonyms(self._state) if settings.anonymize else None
+        self._source = BeaconSource(time.time, hidden)
         self._lock = threading.Lock()
         self._read_at = -_SAME_COLLECTION
         self._last: beacon.BeaconReading | None = None
@@ -167,7 +170,7 @@ class _BeaconReadings:
 
     def _read(self) -> beacon.BeaconReading:
         decision = decide(self._settings.telemetry, read_admin(self._state))
-        return beacon.BeaconReading(time.time(), read_host(), decision.enabled)
+        return self._source.read(None, usage_enabled=decision.enabled)
 
 
 def _from_environment(cwd: Callable[[], Path] = Path.cwd) -> Settings:

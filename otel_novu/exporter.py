@@ -18,7 +18,7 @@ from otel_novu.meter import Made, ReportMeter, make_resource
 from otel_novu.metrics import beacon, usage
 from otel_novu.outcome import Delivered, Outcome, Sender
 from otel_novu.pipeline import Outlets, Pipeline, R
-from otel_novu.sources.host import read_host
+from otel_novu.sources.beacon_source import BeaconSource
 from otel_novu.sources.novu_db import NovuDatabase
 from otel_novu.sources.usage_round import UsageSource
 from otel_novu.state import last_report
@@ -26,6 +26,7 @@ from otel_novu.state.consent import Decision
 from otel_novu.state.created_file import CreatedFile
 from otel_novu.state.directory import NotKept, StateDirectory
 from otel_novu.state.identity import Identity
+from otel_novu.state.pseudonym import pseudonyms
 
 # A last report at the end of the process: reading and sending must fit into a container's
 # grace period of ten seconds with room to spare.
@@ -74,6 +75,10 @@ class Exporter:
         if s.Exporter.OTLP in self._exporters:
             self._sender = sender(settings.otlp)
         self._spool = Spool(state, settings.spool_max_age, settings.spool_max_bytes, now)
+        hidden = pseudonyms(state) if settings.anonymize else None
+        if hidden is not None and hidden.warning is not None:
+            self.journal.failed("pseudonyms", hidden.warning)
+        self._beacon_source = BeaconSource(now, hidden)
         self._usage_source = self._make_usage_source()
         self._beacon: Pipeline[beacon.BeaconReading] = self._pipeline(
             "beacon",
@@ -87,6 +92,11 @@ class Exporter:
     def meters(self) -> tuple[str, ...]:
         """What is reported: `beacon`, `usage`; nothing where nothing is to be sent."""
         return tuple(pipeline.name for pipeline in self._pipelines()) if self._exporters else ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last attempt of some meter did not deliver."""
+        return not all(isinstance(outcome, Delivered) for outcome in self.outcomes.values())
 
     @property
     def waiting(self) -> int:
@@ -147,6 +157,14 @@ class Exporter:
         deadline = time.monotonic() + reading + _HANDING_OVER
         for handed_over in self.report(reading):
             handed_over.wait(max(0.0, deadline - time.monotonic()))
+        self.close(sending)
+
+    def close(self, sending: float) -> None:
+        """Stop, with one more attempt to deliver what waits.
+
+        Args:
+            sending: seconds for the delivery.
+        """
         deadline = time.monotonic() + sending
         for pipeline in self._pipelines():
             pipeline.close(max(0.0, deadline - time.monotonic()))
@@ -182,17 +200,13 @@ class Exporter:
 
     def _read_beacon(self, _: float) -> beacon.BeaconReading:
         pipelines = self._pipelines()
-        return beacon.BeaconReading(
-            timestamp=self._now(),
-            host=read_host(),
-            usage_enabled=self.decision.enabled,
-            delivery=beacon.DeliveryCounts(
-                waiting=self._spool.waiting_total,
-                dropped=self._spool.dropped,
-                rejected=sum(pipeline.rejected for pipeline in pipelines),
-                kept_in=sum(pipeline.kept_in for pipeline in pipelines),
-            ),
+        counts = beacon.DeliveryCounts(
+            waiting=self._spool.waiting_total,
+            dropped=self._spool.dropped,
+            rejected=sum(pipeline.rejected for pipeline in pipelines),
+            kept_in=sum(pipeline.kept_in for pipeline in pipelines),
         )
+        return self._beacon_source.read(counts, usage_enabled=self.decision.enabled)
 
     def _read_usage(self, timeout: float) -> usage.UsageReading:
         assert self._usage_source is not None  # noqa: S101 - the pipeline exists only with it

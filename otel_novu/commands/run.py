@@ -9,6 +9,7 @@ from otel_novu.exporter import LAST_READING, LAST_SENDING, Exporter
 from otel_novu.journal import LOG
 from otel_novu.schedule import Schedule, steady_time
 from otel_novu.settings import Settings
+from otel_novu.state import flush_request
 from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import instance_id
@@ -66,6 +67,8 @@ def _report_on_schedule(
     exporter.report()
     while not stop.wait(min(LOOK, schedule.remaining())):
         follow_consent(settings, exporter, state)
+        if flush_request.taken(state):
+            exporter.deliver_waiting()
         if schedule.remaining() <= 0:
             schedule.advance()
             exporter.report()

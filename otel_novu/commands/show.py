@@ -4,15 +4,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 from otel_novu import unread
 from otel_novu.meter import ReportMeter, make_resource
 from otel_novu.metrics import beacon, usage
 from otel_novu.novu_report import beacon_document, usage_document
-from otel_novu.outcome import Delivered, Later, Outcome, Refused
+from otel_novu.outcome import describe
 from otel_novu.settings import Settings
-from otel_novu.sources.host import read_host
+from otel_novu.sources.beacon_source import BeaconSource
 from otel_novu.sources.novu_db import NovuDatabase, commands
 from otel_novu.sources.usage_round import UsageRound, UsageSource
 from otel_novu.state import last_report
@@ -20,6 +19,8 @@ from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory, Unreadable
 from otel_novu.state.identity import look_at_instance_id
+from otel_novu.state.pseudonym import Pseudonyms, look_at_pseudonyms
+from otel_novu.times import utc
 
 Now = Callable[[], float]
 
@@ -83,12 +84,21 @@ class _Look:
             if identity.warning is not None:
                 _tell(identity.warning)
             counts = beacon.DeliveryCounts(waiting=0, dropped=0, rejected=0, kept_in=0)
-            self.beacon = beacon.BeaconReading(now(), read_host(), decision.enabled, counts)
+            source = BeaconSource(now, self._pseudonyms(state))
+            self.beacon = source.read(counts, usage_enabled=decision.enabled)
             self.usage: UsageRound | None = None
             if decision.enabled:
                 self.usage = self._read_usage(state, now)
             else:
                 _tell(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
+
+    def _pseudonyms(self, state: StateDirectory) -> Pseudonyms | None:
+        if not self._settings.anonymize:
+            return None
+        hidden = look_at_pseudonyms(state)
+        if hidden.warning is not None:
+            _tell(hidden.warning)
+        return hidden
 
     def requests(self) -> Iterator[bytes]:
         """Make the requests that would be sent, the beacon's first."""
@@ -129,23 +139,11 @@ def _show_last_of(state: StateDirectory, meter: str) -> int:
     if report is None:
         _tell(f"No {meter} report was tried yet.")
         return 0
-    how = _how(report.outcome)
-    _tell(f"{meter}: read {_time(report.read_at)}, tried {_time(report.tried_at)}, {how}.")
-    _tell(f"  to {report.destination}; the next one is due {_time(report.next_due)}.")
+    how = describe(report.outcome)
+    _tell(f"{meter}: read {utc(report.read_at)}, tried {utc(report.tried_at)}, {how}.")
+    _tell(f"  to {report.destination}; the next one is due {utc(report.next_due)}.")
     print(_otlp_json(report.body))
     return 0
-
-
-def _how(outcome: Outcome) -> str:
-    match outcome:
-        case Delivered(rejected=0):
-            return "delivered"
-        case Delivered(rejected=rejected, message=message):
-            return f"delivered, {rejected} data points rejected ({message})"
-        case Refused(why=why):
-            return f"refused: {why}"
-        case Later(why=why):
-            return f"not delivered: {why}"
 
 
 def _otlp_json(body: bytes) -> str:
@@ -157,10 +155,6 @@ def _otlp_json(body: bytes) -> str:
     request = ExportMetricsServiceRequest.FromString(body)
     # OTLP/JSON has enumerations as numbers.
     return json.dumps(MessageToDict(request, use_integers_for_enums=True))
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _tell(sentence: str) -> None:
