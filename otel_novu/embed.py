@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +26,7 @@ from otel_novu.version import __version__
 _SAME_COLLECTION = 1.0
 # How often the admin setting is looked at, seconds.
 _LOOK = 5.0
+_OURS = ("NOVU_TELEMETRY", "MONGO_URL", "MONGO_URL_FILE", "OTEL_METRIC_EXPORT_INTERVAL")
 
 
 def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None = None) -> None:
@@ -173,5 +173,12 @@ class _BeaconReadings:
         return self._source.read(None, usage_enabled=decision.enabled)
 
 
-def _from_environment(cwd: Callable[[], Path] = Path.cwd) -> Settings:
-    return load(os.environ, env_file=None, cwd=cwd(), home=Path.home())
+def _from_environment() -> Settings:
+    """Read what concerns the tables; exporter, resource and reader are the application's."""
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _OURS or name.startswith("OTEL_NOVU_")
+    }
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    return load(environ, env_file=None, cwd=Path.cwd(), home=home)

@@ -44,6 +44,20 @@ class Later:
 Outcome = Delivered | Refused | Later
 
 
+def describe(outcome: Outcome) -> str:
+    """Say how an attempt ended, as a clause."""
+    match outcome:
+        case Delivered(rejected=0):
+            return "delivered"
+        case Delivered(rejected=rejected, message=message):
+            told = f" ({message})" if message else ""
+            return f"delivered, {rejected} data points rejected{told}"
+        case Refused(why=why):
+            return f"refused: {why}"
+        case Later(why=why):
+            return f"not delivered: {why}"
+
+
 class Sender(Protocol):
     """Sends the bytes of one OTLP metrics request."""
 

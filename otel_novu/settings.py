@@ -1,18 +1,42 @@
 """The environment, validated once, into one frozen object."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from uuid import UUID
 
+from otel_novu.env_file import read_env_file
+from otel_novu.environment import endpoint, files, pairs, table
+from otel_novu.environment.choices import Compression, Exporter, Protocol
+from otel_novu.environment.faults import RefusedError, SettingsError, shown
+from otel_novu.environment.table import VARIABLES
+from otel_novu.environment.variable import Environment, Variable
+from otel_novu.mongo_url import check_mongo_url
 
-class SettingsError(Exception):
-    """A setting can't be used.
+__all__ = [
+    "VARIABLES",
+    "Compression",
+    "Exporter",
+    "Otlp",
+    "Protocol",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "Variable",
+    "load",
+]
 
-    The text is one sentence that names the variable, what is wrong with it and what is accepted;
-    it never holds a secret. Commands print it and exit with 2.
-    """
+DEFAULT_SERVICE_NAME = "novu"
+
+_ENV_FILE = ".env"
+_OWN_PREFIX = "OTEL_NOVU_"
+_SERVICE_NAME = "service.name"
+_STATE_FOLDER = "otel-novu"
+_DEFAULT_ENDPOINTS = {
+    Protocol.HTTP: "http://localhost:4318/v1/metrics",
+    Protocol.GRPC: "http://localhost:4317",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +52,6 @@ class Secret:
     def __str__(self) -> str:
         """Hide the text."""
         return "***"
-
-
-class Protocol(Enum):
-    """How OTLP is carried."""
-
-    HTTP = "http/protobuf"
-    GRPC = "grpc"
-
-
-class Compression(Enum):
-    """How a request's body is compressed; gRPC knows no deflate."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    DEFLATE = "deflate"
-
-
-class Exporter(Enum):
-    """Where reports go."""
-
-    OTLP = "otlp"
-    CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,13 @@ class Settings:
         sdk_disabled: `OTEL_SDK_DISABLED` is `true`: nothing is sent.
         otlp: the collector.
         service_name: `service.name` of the resource.
-        resource_attributes: the operator's own, from `OTEL_RESOURCE_ATTRIBUTES`.
+        resource_attributes: the operator's own, from `OTEL_RESOURCE_ATTRIBUTES`, without
+            `service.name`.
         log_level: a level of `logging`.
+        anonymize: host name and address leave only as keyed hashes.
+        spool_max_age: how long a report waits before it is given up, seconds.
+        spool_max_bytes: how much room waiting reports may take.
+        warnings: sentences about what is odd but no error, for the log.
     """
 
     telemetry: bool | None
@@ -109,3 +116,181 @@ class Settings:
     service_name: str
     resource_attributes: Mapping[str, str]
     log_level: int
+    anonymize: bool = False
+    spool_max_age: float = 7 * 86400.0
+    spool_max_bytes: int = 64 * 2**20
+    warnings: tuple[str, ...] = ()
+
+
+def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: Path) -> Settings:
+    """Read and judge everything that a user can set.
+
+    Args:
+        environ: the real environment, which is not changed.
+        env_file: the file to read beside it, or None for `.env` in `cwd`, if there is one.
+        cwd: the working directory, where relative paths begin.
+        home: the user's own directory.
+
+    Raises:
+        SettingsError: a value, or a file that one names, can't be used.
+    """
+    environment = Environment(environ, _file_variables(environ, env_file, cwd))
+    attributes = environment.get(table.RESOURCE_ATTRIBUTES) or {}
+    environment.value(table.TEMPORALITY)
+    return Settings(
+        telemetry=environment.get(table.TELEMETRY),
+        mongo_url=_mongo_url(environment, cwd),
+        state_dir=_state_dir(environment, cwd, home),
+        instance_id=environment.get(table.INSTANCE_ID),
+        query_timeout=environment.value(table.QUERY_TIMEOUT),
+        interval=environment.value(table.INTERVAL) / 1000,
+        exporters=environment.value(table.EXPORTERS),
+        sdk_disabled=environment.value(table.SDK_DISABLED),
+        otlp=_otlp(environment, cwd),
+        service_name=environment.get(table.SERVICE_NAME)
+        or attributes.get(_SERVICE_NAME)
+        or DEFAULT_SERVICE_NAME,
+        resource_attributes={k: v for k, v in attributes.items() if k != _SERVICE_NAME},
+        log_level=environment.value(table.LOG_LEVEL),
+        anonymize=environment.value(table.ANONYMIZE),
+        spool_max_age=environment.value(table.SPOOL_MAX_AGE),
+        spool_max_bytes=environment.value(table.SPOOL_MAX_BYTES),
+        warnings=tuple(_warnings(environment)),
+    )
+
+
+def _file_variables(
+    environ: Mapping[str, str], env_file: Path | None, cwd: Path
+) -> Mapping[str, str]:
+    if env_file is not None:
+        return read_env_file(cwd / env_file, environ)
+    default = cwd / _ENV_FILE
+    return read_env_file(default, environ) if _is_there(default) else {}
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file has to be read; one that can't be looked at has, and says why."""
+    try:
+        # As compose does, a directory is passed over: some keep a virtual environment there.
+        return not path.is_dir() and bool(path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _mongo_url(environment: Environment, cwd: Path) -> Secret | None:
+    source = _mongo_source(environment)
+    if file := source.get(table.MONGO_URL_FILE):
+        name = table.MONGO_URL_FILE.name
+        with source.naming(table.MONGO_URL_FILE):
+            url = files.secret(file, cwd)
+    else:
+        name = table.MONGO_URL.name
+        url = source.text(name)
+    if not url:
+        return None
+    if fault := check_mongo_url(url):
+        message = f"{name} can't be used: {fault}"
+        raise SettingsError(message)
+    return Secret(url)
+
+
+def _mongo_source(environment: Environment) -> Environment:
+    """Return the source that names the database: the real environment, else the file."""
+    for source, where in ((environment.real, "the environment"), (environment.file, "the file")):
+        alone = Environment(source, {})
+        given = [alone.is_set(table.MONGO_URL), alone.is_set(table.MONGO_URL_FILE)]
+        if all(given):
+            message = f"MONGO_URL and MONGO_URL_FILE are both set in {where}; accepted: one of them"
+            raise SettingsError(message)
+        if any(given):
+            return alone
+    return Environment({}, {})
+
+
+def _state_dir(environment: Environment, cwd: Path, home: Path) -> Path:
+    if chosen := environment.get(table.STATE_DIR):
+        return cwd / chosen
+    xdg = Path(environment.text("XDG_STATE_HOME"))
+    # "If an implementation encounters a relative path [...] it should consider the path invalid
+    # and ignore it": XDG Base Directory Specification.
+    base = xdg if xdg.is_absolute() else home / ".local" / "state"
+    return base / _STATE_FOLDER
+
+
+def _otlp(environment: Environment, cwd: Path) -> Otlp:
+    protocol = environment.value(table.PROTOCOL)
+    read_headers = pairs.grpc_headers if protocol is Protocol.GRPC else pairs.headers
+    headers = environment.refine(table.HEADERS, read_headers)
+    certificate, key = _client_certificate(environment, cwd)
+    return Otlp(
+        protocol=protocol,
+        endpoint=Secret(_endpoint(environment, protocol)),
+        headers={name: Secret(value) for name, value in headers.items()},
+        timeout=environment.value(table.TIMEOUT),
+        compression=_compression(environment, protocol),
+        ca=_certificates(environment, table.CERTIFICATE, cwd),
+        client_certificate=certificate,
+        client_key=key,
+    )
+
+
+def _endpoint(environment: Environment, protocol: Protocol) -> str:
+    bare_scheme = "http" if environment.value(table.INSECURE) else "https"
+    if not environment.is_set(table.ENDPOINT):
+        return _DEFAULT_ENDPOINTS[protocol]
+    if protocol is Protocol.GRPC:
+        return environment.refine(table.ENDPOINT, lambda text: endpoint.grpc(text, bare_scheme))
+    if environment.setter(table.ENDPOINT) == table.ENDPOINT.name:
+        return environment.refine(table.ENDPOINT, endpoint.http_base)
+    return environment.refine(table.ENDPOINT, endpoint.http_as_is)
+
+
+def _compression(environment: Environment, protocol: Protocol) -> Compression:
+    compression = environment.value(table.COMPRESSION)
+    with environment.naming(table.COMPRESSION):
+        if protocol is Protocol.GRPC and compression is Compression.DEFLATE:
+            raise RefusedError("is deflate, which gRPC does not know")
+    return compression
+
+
+def _certificates(environment: Environment, variable: Variable[Path], cwd: Path) -> Path | None:
+    file = environment.get(variable)
+    if file is None:
+        return None
+    with environment.naming(variable):
+        return files.certificates(file, cwd)
+
+
+def _client_certificate(environment: Environment, cwd: Path) -> tuple[Path | None, Path | None]:
+    certificate = _certificates(environment, table.CLIENT_CERTIFICATE, cwd)
+    key = environment.get(table.CLIENT_KEY)
+    with environment.naming(table.CLIENT_KEY):
+        if key is not None:
+            files.content(key, cwd)
+            if certificate is None:
+                raise RefusedError("is set, but OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is not")
+    if certificate is not None:
+        with environment.naming(table.CLIENT_CERTIFICATE if key is None else table.CLIENT_KEY):
+            files.key_pair(certificate, certificate if key is None else cwd / key)
+    return certificate, None if key is None else cwd / key
+
+
+def _warnings(environment: Environment) -> Iterator[str]:
+    known = [name for variable in VARIABLES for name in variable.names]
+    own = [name for name in known if name.startswith(_OWN_PREFIX)]
+    for name in sorted({*environment.real, *environment.file}):
+        if name.startswith(_OWN_PREFIX) and name not in known and environment.text(name):
+            close = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            yield f"the variable {shown(name)} means nothing to otel-novu and is ignored{hint}"
+    if environment.value(table.PROTOCOL) is Protocol.HTTP:
+        setter = environment.setter(table.ENDPOINT)
+        if setter == table.ENDPOINT.name and endpoint.ends_in_metrics_path(
+            environment.text(setter)
+        ):
+            yield (
+                f"{setter} ends in /v1/metrics, which is appended once more; "
+                f"give the address without it, or set {table.ENDPOINT.winner}"
+            )
