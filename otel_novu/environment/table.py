@@ -157,8 +157,8 @@ ENDPOINT = Variable(
     unset="`http://localhost:4318`, for gRPC `http://localhost:4317`",
     meaning="The collector. Over HTTP `/v1/metrics` is appended to the first variable's path; the "
     "second one's is used as it is. For gRPC `host:port` alone means TLS, unless "
-    "`OTEL_EXPORTER_OTLP_INSECURE` is true, and https without a port means 443.",
-    secret=True,
+    "`OTEL_EXPORTER_OTLP_INSECURE` is true, and https without a port means 443. A user name, "
+    "password or query in it is shown nowhere.",
 )
 INSECURE = Variable(
     name="OTEL_EXPORTER_OTLP_INSECURE",
