@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from threading import Event, Lock
+from threading import Lock
 
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 
@@ -19,6 +19,7 @@ from otel_novu.metrics import beacon, usage
 from otel_novu.outcome import Delivered, Outcome, Sender
 from otel_novu.pipeline import Outlets, Pipeline, R
 from otel_novu.sources.beacon_source import BeaconSource
+from otel_novu.sources.failure import NoConnection
 from otel_novu.sources.novu_db import NovuDatabase
 from otel_novu.sources.usage_round import UsageSource
 from otel_novu.state import last_report
@@ -34,6 +35,8 @@ LAST_READING = 2.0
 LAST_SENDING = 2.0
 # From the last figure to the report on disk, seconds, on a bad night.
 _HANDING_OVER = 0.5
+# What is left of a reading's time after an earlier one, seconds, below which it is left out.
+_LEAST_READING = 0.5
 
 
 class Exporter:
@@ -79,7 +82,7 @@ class Exporter:
         if hidden is not None and hidden.warning is not None:
             self.journal.failed("pseudonyms", hidden.warning)
         self._beacon_source = BeaconSource(now, hidden)
-        self._usage_source = self._make_usage_source()
+        self._usage_source = UsageSource(self._open_database, CreatedFile(state))
         self._beacon: Pipeline[beacon.BeaconReading] = self._pipeline(
             "beacon",
             ReportMeter(beacon.SCOPE, beacon.BEACON, self._resource, self._began),
@@ -115,7 +118,7 @@ class Exporter:
     def set_usage(self, decision: Decision) -> None:
         """Let the usage pipeline come or go whole; the beacon's does not notice."""
         self.decision = decision
-        if decision.enabled and self._usage is None and self._usage_source is not None:
+        if decision.enabled and self._usage is None and self._settings.mongo_url is not None:
             self._usage = self._pipeline(
                 "usage",
                 ReportMeter(usage.SCOPE, usage.USAGE, self._resource, self._began),
@@ -124,39 +127,38 @@ class Exporter:
         elif not decision.enabled:
             gone, self._usage = self._usage, None
             if gone is not None:
-                gone.close(0.0)
-            if self._usage_source is not None:
-                self._usage_source.forget_begin()
+                gone.discard()
+            self._forget_begin()
 
     def report_usage(self) -> None:
         """Begin a report of the usage figures alone, where they are on."""
         if self._usage is not None and self._exporters:
             self._usage.report(self._settings.query_timeout)
 
-    def report(self, reading: float | None = None) -> list[Event]:
+    def report(self, reading: float | None = None) -> None:
         """Begin a report of each pipeline; returns at once.
 
         Args:
             reading: seconds for the reading of all figures; None: as set.
-
-        Returns:
-            An event a pipeline, set once its report is handed over.
         """
         if not self._exporters:
-            return []
-        timeout = self._settings.query_timeout if reading is None else reading
-        return [pipeline.report(timeout) for pipeline in self._pipelines()]
+            return
+        for pipeline in self._pipelines():
+            pipeline.report(self._settings.query_timeout if reading is None else reading)
 
     def report_and_close(self, reading: float, sending: float) -> None:
         """Make a report and stop; what is not delivered in time stays in the spool.
 
         Args:
-            reading: seconds for the reading of all figures.
+            reading: seconds for the reading of all figures, one that is under way included,
+                which then is the last one.
             sending: seconds for the delivery.
         """
         deadline = time.monotonic() + reading + _HANDING_OVER
-        for handed_over in self.report(reading):
-            handed_over.wait(max(0.0, deadline - time.monotonic()))
+        self._usage_source.end_by(reading)
+        self.report(reading)
+        for pipeline in self._pipelines():
+            pipeline.settle(max(0.0, deadline - time.monotonic()))
         self.close(sending)
 
     def close(self, sending: float) -> None:
@@ -165,9 +167,10 @@ class Exporter:
         Args:
             sending: seconds for the delivery.
         """
-        deadline = time.monotonic() + sending
         for pipeline in self._pipelines():
-            pipeline.close(max(0.0, deadline - time.monotonic()))
+            pipeline.wind_up(sending)
+        for pipeline in self._pipelines():
+            pipeline.close()
 
     def deliver_waiting(self) -> None:
         """See to the delivery of what waits from an earlier run."""
@@ -178,7 +181,7 @@ class Exporter:
         return [self._beacon, *([self._usage] if self._usage is not None else [])]
 
     def _pipeline(
-        self, name: str, meter: ReportMeter[R], read: Callable[[float], R]
+        self, name: str, meter: ReportMeter[R], read: Callable[[float], R | None]
     ) -> Pipeline[R]:
         settings = self._settings
         queue = None
@@ -192,11 +195,19 @@ class Exporter:
         outlets = Outlets(queue, console, partial(self._record_console, name))
         return Pipeline(name, meter, read, outlets, self.journal)
 
-    def _make_usage_source(self) -> UsageSource | None:
+    def _open_database(self, seconds: float) -> NovuDatabase:
         url = self._settings.mongo_url
         if url is None:
-            return None
-        return UsageSource(lambda seconds: NovuDatabase(url, seconds), CreatedFile(self._state))
+            raise NoConnection("no database is named")
+        return NovuDatabase(url, seconds)
+
+    def _forget_begin(self) -> None:
+        """Forget where the created counters stood; a reading under way does it when it ends."""
+        if self._reading_usage.acquire(blocking=False):
+            try:
+                self._usage_source.forget_begin()
+            finally:
+                self._reading_usage.release()
 
     def _read_beacon(self, _: float) -> beacon.BeaconReading:
         pipelines = self._pipelines()
@@ -208,10 +219,19 @@ class Exporter:
         )
         return self._beacon_source.read(counts, usage_enabled=self.decision.enabled)
 
-    def _read_usage(self, timeout: float) -> usage.UsageReading:
-        assert self._usage_source is not None  # noqa: S101 - the pipeline exists only with it
-        with self._reading_usage:
-            round_ = self._usage_source.read(timeout, self._now)
+    def _read_usage(self, timeout: float) -> usage.UsageReading | None:
+        deadline = time.monotonic() + timeout
+        if not self._reading_usage.acquire(timeout=timeout):
+            return None
+        try:
+            left = deadline - time.monotonic()
+            if left < min(_LEAST_READING, timeout):
+                return None
+            round_ = self._usage_source.read(left, self._now)
+        finally:
+            self._reading_usage.release()
+            if not self.decision.enabled:
+                self._forget_begin()
         self.unread_figures = round_.reasons
         self._say_unread(round_.reasons)
         return round_.reading
@@ -220,9 +240,11 @@ class Exporter:
         whole = unread.all_alike(reasons)
         if whole is not None:
             follows = "the beacon goes on, and they are tried again with the next report"
-            self.journal.failed("usage", f"No usage figure could be read: {whole}; {follows}.")
+            self.journal.failed(
+                "usage figures", f"No usage figure could be read: {whole}; {follows}."
+            )
             return
-        self.journal.passed("usage", "Usage figures are read again.")
+        self.journal.passed("usage figures", "Usage figures are read again.")
         for figure in usage.FIGURES:
             subject = f"figure {figure.name}"
             if figure.name in reasons:

@@ -1,5 +1,6 @@
 """Makes one report of one table with OpenTelemetry's SDK, up to the bytes that leave."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
@@ -7,8 +8,8 @@ from uuid import UUID
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData, ScopeMetrics, Sum
 from opentelemetry.sdk.metrics.export import Metric as CollectedMetric
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData, ScopeMetrics, Sum
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.version import __version__ as sdk_version
 
@@ -53,7 +54,7 @@ class ReportMeter(Generic[Reading]):
         self._door = Door(scope, rows)
         self._began = began
         self._reading: Reading | None = None
-        self._reader = InMemoryMetricReader()
+        self._reader = _Reader()
         self._provider = MeterProvider(
             metric_readers=[self._reader],
             resource=resource,
@@ -74,7 +75,7 @@ class ReportMeter(Generic[Reading]):
             The report, or None where nothing could be read.
         """
         self._reading = reading
-        collected = self._reader.get_metrics_data()
+        collected = self._reader.take()
         if collected is None:
             return None
         admitted = self._door.admit(self._stamp(collected, reading, read_at))
@@ -112,6 +113,35 @@ class ReportMeter(Generic[Reading]):
         data: Any = metric.data
         points = [replace(point, **times) for point in data.data_points]
         return replace(metric, data=replace(data, data_points=points))
+
+
+class _Reader(MetricReader):
+    """Collects when told to, and has neither a clock nor a deadline.
+
+    The SDK's own readers give a collection ten seconds of the wall clock; one that steps forwards
+    meanwhile would cost a report.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._collected: MetricsData | None = None
+
+    def take(self) -> MetricsData | None:
+        """Collect, and hand out what came."""
+        self._collected = None
+        self.collect(timeout_millis=math.inf)
+        return self._collected
+
+    def _receive_metrics(
+        self,
+        metrics_data: MetricsData,
+        timeout_millis: float = math.inf,  # noqa: ARG002 - the SDK's signature
+        **_: object,
+    ) -> None:
+        self._collected = metrics_data
+
+    def shutdown(self, timeout_millis: float = math.inf, **_: object) -> None:
+        """Do nothing: there is no thread to end."""
 
 
 def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, str]) -> Resource:

@@ -1,8 +1,9 @@
 """One table from its reading to the collector, on its own, so that neither holds up the other."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from typing import Generic, Protocol, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricExporter
@@ -48,7 +49,7 @@ class Pipeline(Generic[R]):
         self,
         name: str,
         meter: ReportMeter[R],
-        read: Callable[[float], R],
+        read: Callable[[float], R | None],
         outlets: Outlets,
         journal: Journal,
     ) -> None:
@@ -57,7 +58,7 @@ class Pipeline(Generic[R]):
         Args:
             name: `beacon` or `usage`.
             meter: makes a report of a reading.
-            read: reads, within the seconds that it is given.
+            read: reads, within the seconds that it is given; None where it did not get its turn.
             outlets: where reports go.
             journal: where failures are said.
         """
@@ -68,6 +69,7 @@ class Pipeline(Generic[R]):
         self._journal = journal
         self._making = Lock()
         self._under_way: list[Thread] = []
+        self._discarding = False
         self.kept_in = 0
 
     @property
@@ -75,58 +77,76 @@ class Pipeline(Generic[R]):
         """Data points that a receiver said it rejected."""
         return self._outlets.queue.rejected if self._outlets.queue is not None else 0
 
-    def report(self, timeout: float) -> Event:
+    def report(self, timeout: float) -> None:
         """Begin a report; returns at once.
 
         Args:
             timeout: for the reading, seconds.
-
-        Returns:
-            Set once the report is handed over (kept on disk) or given up.
         """
-        handed_over = Event()
         self._under_way = [thread for thread in self._under_way if thread.is_alive()]
         if len(self._under_way) >= MOST_UNDER_WAY:
             self._stumbled("earlier reports of it are still under way")
-            handed_over.set()
-            return handed_over
+            return
         thread = Thread(
             target=self._report,
-            args=(timeout, handed_over),
+            args=(timeout,),
             name=f"otel-novu-{self.name}-report",
             daemon=True,
         )
         self._under_way.append(thread)
         thread.start()
-        return handed_over
 
     def deliver_waiting(self) -> None:
         """See to the delivery of reports that wait from an earlier run."""
         if self._outlets.queue is not None:
             self._outlets.queue.start()
 
-    def close(self, timeout: float) -> None:
-        """Stop: one more attempt to deliver what waits, then no instrument is left.
+    def settle(self, timeout: float) -> None:
+        """Wait until all reports under way are handed over or given up.
+
+        Args:
+            timeout: in all, seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for thread in self._under_way:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def wind_up(self, timeout: float) -> None:
+        """Give what waits one more attempt to be delivered; returns at once.
 
         Args:
             timeout: of the attempt, seconds.
         """
         if self._outlets.queue is not None:
-            self._outlets.queue.close(timeout)
+            self._outlets.queue.wind_up(timeout)
+
+    def close(self) -> None:
+        """Wait for the end of `wind_up`; then no instrument is left."""
+        if self._outlets.queue is not None:
+            self._outlets.queue.close()
         self._meter.close()
 
-    def _report(self, timeout: float, handed_over: Event) -> None:
+    def discard(self) -> None:
+        """End at once: what is being read is not kept, what waits stays in the spool."""
+        self._discarding = True
+        self.wind_up(0.0)
+        self._meter.close()
+
+    def _report(self, timeout: float) -> None:
         try:
             reading = self._read(timeout)
-            with self._making:
-                made = self._meter.make(reading, reading.timestamp)
-            if made is not None:
-                self._hand_over(made, reading.timestamp)
-            self._journal.passed(self.name, f"The {self.name} report is made again.")
+            made = self._make(reading) if reading is not None else None
+            if made is not None and not self._discarding:
+                self._hand_over(*made)
+            if reading is not None:
+                self._journal.passed(self.name, f"The {self.name} report is made again.")
         except Exception as error:  # noqa: BLE001 - no fault may stop the reports to come
             self._stumbled(type(error).__name__)
-        finally:
-            handed_over.set()
+
+    def _make(self, reading: R) -> tuple[Made, float] | None:
+        with self._making:
+            made = self._meter.make(reading, reading.timestamp)
+        return None if made is None else (made, reading.timestamp)
 
     def _hand_over(self, made: Made, read_at: float) -> None:
         self.kept_in += made.kept_in
@@ -136,11 +156,12 @@ class Pipeline(Generic[R]):
                 f"{made.kept_in} data points of the {self.name} report fitted no row of the "
                 "tables and were not sent; the others were.",
             )
-        if self._outlets.console is not None:
-            self._outlets.console.export(made.data)
         if self._outlets.queue is not None:
             self._outlets.queue.put(made.body, read_at)
-        else:
+        # A console that fails must cost nothing but itself.
+        if self._outlets.console is not None:
+            self._outlets.console.export(made.data)
+        if self._outlets.queue is None:
             self._outlets.record(made, read_at)
 
     def _stumbled(self, why: str) -> None:

@@ -80,17 +80,20 @@ class Queue:
                 )
                 self._worker.start()
 
-    def close(self, timeout: float) -> None:
-        """Give what waits one more attempt, then stop; what is not delivered stays in the spool.
+    def wind_up(self, timeout: float) -> None:
+        """Give what waits one more attempt, then stop; returns at once.
 
         Args:
-            timeout: in all, seconds.
+            timeout: in all, seconds; what is not delivered by then stays in the spool.
         """
         self._closing_at = steady_time() + timeout
         self.start()
-        worker = self._worker
-        if worker is not None:
-            worker.join(timeout)
+
+    def close(self) -> None:
+        """Wait for the end of `wind_up`, which does not come later than it was told."""
+        worker, closing_at = self._worker, self._closing_at
+        if worker is not None and closing_at is not None:
+            worker.join(max(0.0, closing_at - steady_time()))
 
     def _work(self) -> None:
         try:
