@@ -159,25 +159,28 @@ def _add(
     return command
 
 
-# Each loads what it needs when it is called: `--help` waits for no driver.
+# Each loads what it needs when it is called: neither `--help` nor a wrong setting waits for a
+# driver.
 
 
 def _run(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands.run import run  # noqa: PLC0415
 
-    return run(_settings(options))
+    return run(settings)
 
 
 def _once(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands.once import once  # noqa: PLC0415
 
-    return once(_settings(options))
+    return once(settings)
 
 
 def _show(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands import show  # noqa: PLC0415
 
-    settings = _settings(options)
     if options.otlp:
         return show.show_otlp(settings)
     if options.last:
@@ -188,30 +191,32 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands.check import check  # noqa: PLC0415
 
-    return check(_settings(options), as_json=options.json)
+    return check(settings, as_json=options.json)
 
 
 def _health(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands.health import health  # noqa: PLC0415
 
-    return health(_settings(options))
+    return health(settings)
 
 
 def _telemetry(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands import telemetry  # noqa: PLC0415
 
-    settings = _settings(options)
     if options.action == "status":
         return telemetry.status(settings, as_json=options.json)
     return telemetry.store(settings, enabled=options.action == "enable")
 
 
 def _spool(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands import spool  # noqa: PLC0415
 
-    settings = _settings(options)
     return (
         spool.flush(settings)
         if options.flush
@@ -220,9 +225,10 @@ def _spool(options: argparse.Namespace) -> int:
 
 
 def _reset_id(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from otel_novu.commands.reset_id import reset_id  # noqa: PLC0415
 
-    return reset_id(_settings(options))
+    return reset_id(settings)
 
 
 def _metrics(options: argparse.Namespace) -> int:

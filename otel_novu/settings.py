@@ -191,7 +191,8 @@ def _mongo_url(environment: Environment, cwd: Path) -> Secret | None:
     if not url:
         return None
     if fault := check_mongo_url(url):
-        message = f"{name} can't be used: {fault}"
+        accepted = table.MONGO_URL.reader.accepted
+        message = f"{name} can't be used: {fault}; accepted: {accepted}"
         raise SettingsError(message)
     return Secret(url)
 
