@@ -1,5 +1,6 @@
 """Both pipelines of one process, and the coming and going of the usage one."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,16 +15,14 @@ from otel_novu.delivery.otlp import sender
 from otel_novu.delivery.queue import Attempt, Queue
 from otel_novu.delivery.spool import Spool
 from otel_novu.journal import Journal
-from otel_novu.meter import Made, ReportMeter, make_resource
+from otel_novu.meter import ReportMeter, Request
 from otel_novu.metrics import beacon, usage
 from otel_novu.outcome import Delivered, Outcome, Sender
 from otel_novu.pipeline import Outlets, Pipeline, R
+from otel_novu.reports import Sources, beacon_meter, usage_meter
 from otel_novu.sources.beacon_source import BeaconSource
-from otel_novu.sources.failure import NoConnection
-from otel_novu.sources.novu_db import NovuDatabase
-from otel_novu.sources.usage_round import UsageSource
 from otel_novu.state import last_report
-from otel_novu.state.consent import Decision
+from otel_novu.state.consent import Decision, keep_decision
 from otel_novu.state.created_file import CreatedFile
 from otel_novu.state.directory import NotKept, StateDirectory
 from otel_novu.state.identity import Identity
@@ -49,6 +48,7 @@ class Exporter:
         identity: Identity,
         decision: Decision,
         now: Callable[[], float] = time.time,
+        sources: Sources | None = None,
     ) -> None:
         """Build; nothing is read or sent yet.
 
@@ -58,6 +58,7 @@ class Exporter:
             identity: who reports.
             decision: the telemetry flag.
             now: the wall clock, Unix time in seconds.
+            sources: what is read; None: this machine, and the database that the settings name.
         """
         self.decision = decision
         self.identity = identity
@@ -70,9 +71,9 @@ class Exporter:
         self._now = now
         self._began = now()
         self._reading_usage = Lock()
-        self._resource = make_resource(
-            settings.service_name, identity.value, settings.resource_attributes
-        )
+        self._begin_to_forget = False
+        # Of usage pipelines that are gone: the counters of the beacon never fall.
+        self._rejected = self._kept_in = 0
         self._exporters = () if settings.sdk_disabled else settings.exporters
         self._sender: Sender | None = None
         if s.Exporter.OTLP in self._exporters:
@@ -81,12 +82,11 @@ class Exporter:
         hidden = pseudonyms(state) if settings.anonymize else None
         if hidden is not None and hidden.warning is not None:
             self.journal.failed("pseudonyms", hidden.warning)
-        self._beacon_source = BeaconSource(now, hidden)
-        self._usage_source = UsageSource(self._open_database, CreatedFile(state))
+        sources = Sources() if sources is None else sources
+        self._beacon_source = BeaconSource(now, hidden, sources.host)
+        self._usage_source = sources.figures(settings, CreatedFile(state))
         self._beacon: Pipeline[beacon.BeaconReading] = self._pipeline(
-            "beacon",
-            ReportMeter(beacon.SCOPE, beacon.BEACON, self._resource, self._began),
-            self._read_beacon,
+            "beacon", beacon_meter(settings, identity.value, self._began), self._read_beacon
         )
         self._usage: Pipeline[usage.UsageReading] | None = None
         self.set_usage(decision)
@@ -118,17 +118,25 @@ class Exporter:
     def set_usage(self, decision: Decision) -> None:
         """Let the usage pipeline come or go whole; the beacon's does not notice."""
         self.decision = decision
-        if decision.enabled and self._usage is None and self._settings.mongo_url is not None:
-            self._usage = self._pipeline(
-                "usage",
-                ReportMeter(usage.SCOPE, usage.USAGE, self._resource, self._began),
-                self._read_usage,
-            )
-        elif not decision.enabled:
-            gone, self._usage = self._usage, None
-            if gone is not None:
-                gone.discard()
-            self._forget_begin()
+        # What could not be kept was said at the start.
+        with suppress(NotKept):
+            keep_decision(self._state, decision)
+        if not decision.enabled:
+            self._drop_usage()
+        elif self._usage is None and self._settings.mongo_url is not None:
+            self._usage_source.end_by(math.inf)
+            meter = usage_meter(self._settings, self.identity.value, self._began)
+            self._usage = self._pipeline("usage", meter, self._read_usage)
+
+    def _drop_usage(self) -> None:
+        gone, self._usage = self._usage, None
+        if gone is not None:
+            gone.discard()
+            self._rejected += gone.rejected
+            self._kept_in += gone.kept_in
+        self._usage_source.end_by(0.0)
+        self._begin_to_forget = True
+        self._forget_begin_unless_reading()
 
     def report_usage(self) -> None:
         """Begin a report of the usage figures alone, where they are on."""
@@ -195,27 +203,26 @@ class Exporter:
         outlets = Outlets(queue, console, partial(self._record_console, name))
         return Pipeline(name, meter, read, outlets, self.journal)
 
-    def _open_database(self, seconds: float) -> NovuDatabase:
-        url = self._settings.mongo_url
-        if url is None:
-            raise NoConnection("no database is named")
-        return NovuDatabase(url, seconds)
-
-    def _forget_begin(self) -> None:
+    def _forget_begin_unless_reading(self) -> None:
         """Forget where the created counters stood; a reading under way does it when it ends."""
         if self._reading_usage.acquire(blocking=False):
             try:
-                self._usage_source.forget_begin()
+                self._forget_begin()
             finally:
                 self._reading_usage.release()
+
+    def _forget_begin(self) -> None:
+        if self._begin_to_forget:
+            self._begin_to_forget = False
+            self._usage_source.forget_begin()
 
     def _read_beacon(self, _: float) -> beacon.BeaconReading:
         pipelines = self._pipelines()
         counts = beacon.DeliveryCounts(
             waiting=self._spool.waiting_total,
             dropped=self._spool.dropped,
-            rejected=sum(pipeline.rejected for pipeline in pipelines),
-            kept_in=sum(pipeline.kept_in for pipeline in pipelines),
+            rejected=self._rejected + sum(pipeline.rejected for pipeline in pipelines),
+            kept_in=self._kept_in + sum(pipeline.kept_in for pipeline in pipelines),
         )
         return self._beacon_source.read(counts, usage_enabled=self.decision.enabled)
 
@@ -224,14 +231,14 @@ class Exporter:
         if not self._reading_usage.acquire(timeout=timeout):
             return None
         try:
+            self._forget_begin()
             left = deadline - time.monotonic()
-            if left < min(_LEAST_READING, timeout):
+            if left < min(_LEAST_READING, timeout) or not self.decision.enabled:
                 return None
             round_ = self._usage_source.read(left, self._now)
         finally:
             self._reading_usage.release()
-            if not self.decision.enabled:
-                self._forget_begin()
+            self._forget_begin_unless_reading()
         self.unread_figures = round_.reasons
         self._say_unread(round_.reasons)
         return round_.reading
@@ -258,8 +265,8 @@ class Exporter:
         report = attempt.report
         self._record(meter, report.body, report.read_at, attempt.destination, attempt.outcome)
 
-    def _record_console(self, meter: str, made: Made, read_at: float) -> None:
-        self._record(meter, made.body, read_at, "the console", Delivered())
+    def _record_console(self, meter: str, request: Request, read_at: float) -> None:
+        self._record(meter, request.body, read_at, "the console", Delivered())
 
     def _record(
         self, meter: str, body: bytes, read_at: float, destination: str, outcome: Outcome

@@ -16,24 +16,44 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 from otel_novu.delivery.door import Door
 from otel_novu.instruments import register
 from otel_novu.metrics.metric import Metric, Reading
+from otel_novu.metrics.resource import (
+    INSTANCE_ID,
+    SDK_LANGUAGE,
+    SDK_NAME,
+    SDK_VERSION,
+    SERVICE_NAME,
+)
 from otel_novu.version import __version__
 
 _NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Request:
     """One report, ready to leave.
 
     Args:
         body: a serialized OTLP `ExportMetricsServiceRequest`.
         data: the same as the SDK's data, for its console exporter.
-        kept_in: data points that did not fit the table.
     """
 
     body: bytes
     data: MetricsData
-    kept_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a reading.
+
+    Args:
+        request: the report, or None where nothing could be read or nothing passed the door.
+        kept_in: data points that did not fit the table.
+        foreign: attributes of the resource that somebody else added, which were left out.
+    """
+
+    request: Request | None
+    kept_in: int = 0
+    foreign: int = 0
 
 
 class ReportMeter(Generic[Reading]):
@@ -51,7 +71,7 @@ class ReportMeter(Generic[Reading]):
             began: Unix time since which the process counts, seconds.
         """
         self._rows: Mapping[str, Metric[Reading]] = {row.name: row for row in rows}
-        self._door = Door(scope, rows)
+        self._door = Door(scope, __version__, rows, resource)
         self._began = began
         self._reading: Reading | None = None
         self._reader = _Reader()
@@ -64,25 +84,23 @@ class ReportMeter(Generic[Reading]):
         )
         register(self._provider.get_meter(scope, __version__), rows, lambda: self._reading)
 
-    def make(self, reading: Reading, read_at: float) -> Made | None:
+    def make(self, reading: Reading, read_at: float) -> Made:
         """Make a report of a reading.
 
         Args:
             reading: what the instruments hand out.
             read_at: Unix time of the reading, seconds.
-
-        Returns:
-            The report, or None where nothing could be read.
         """
         self._reading = reading
         collected = self._reader.take()
         if collected is None:
-            return None
+            return Made(None)
         admitted = self._door.admit(self._stamp(collected, reading, read_at))
-        if admitted.data is None:
-            return None
-        body = encode_metrics(admitted.data).SerializeToString()
-        return Made(body, admitted.data, admitted.kept_in)
+        request = None
+        if admitted.data is not None:
+            body = encode_metrics(admitted.data).SerializeToString()
+            request = Request(body, admitted.data)
+        return Made(request, admitted.kept_in, admitted.foreign)
 
     def close(self) -> None:
         """Shut the provider down: no instrument is left."""
@@ -152,11 +170,11 @@ def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, st
     return Resource(
         {
             **attributes,
-            "service.name": service_name,
-            "service.instance.id": str(instance),
-            "telemetry.sdk.language": "python",
-            "telemetry.sdk.name": "opentelemetry",
-            "telemetry.sdk.version": sdk_version,
+            SERVICE_NAME: service_name,
+            INSTANCE_ID: str(instance),
+            SDK_LANGUAGE: "python",
+            SDK_NAME: "opentelemetry",
+            SDK_VERSION: sdk_version,
         }
     )
 

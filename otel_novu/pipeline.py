@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter
 
 from otel_novu.delivery.queue import Queue
 from otel_novu.journal import Journal
-from otel_novu.meter import Made, ReportMeter
+from otel_novu.meter import Made, ReportMeter, Request
 
 
 class Timed(Protocol):
@@ -39,7 +39,7 @@ class Outlets:
 
     queue: Queue | None
     console: MetricExporter | None
-    record: Callable[[Made, float], None]
+    record: Callable[[Request, float], None]
 
 
 class Pipeline(Generic[R]):
@@ -135,34 +135,44 @@ class Pipeline(Generic[R]):
     def _report(self, timeout: float) -> None:
         try:
             reading = self._read(timeout)
-            made = self._make(reading) if reading is not None else None
-            if made is not None and not self._discarding:
-                self._hand_over(*made)
-            if reading is not None:
-                self._journal.passed(self.name, f"The {self.name} report is made again.")
+            if reading is None:
+                return
+            made = self._make(reading)
+            if made.request is not None and not self._discarding:
+                self._hand_over(made.request, reading.timestamp)
+            self._journal.passed(self.name, f"The {self.name} report is made again.")
         except Exception as error:  # noqa: BLE001 - no fault may stop the reports to come
             self._stumbled(type(error).__name__)
 
-    def _make(self, reading: R) -> tuple[Made, float] | None:
+    def _make(self, reading: R) -> Made:
         with self._making:
             made = self._meter.make(reading, reading.timestamp)
-        return None if made is None else (made, reading.timestamp)
+            self.kept_in += made.kept_in
+        self._say_kept_in(made)
+        return made
 
-    def _hand_over(self, made: Made, read_at: float) -> None:
-        self.kept_in += made.kept_in
+    def _hand_over(self, request: Request, read_at: float) -> None:
+        if self._outlets.queue is not None:
+            self._outlets.queue.put(request.body, read_at)
+        # A console that fails must cost nothing but itself.
+        if self._outlets.console is not None:
+            self._outlets.console.export(request.data)
+        if self._outlets.queue is None:
+            self._outlets.record(request, read_at)
+
+    def _say_kept_in(self, made: Made) -> None:
         if made.kept_in:
             self._journal.failed(
                 f"{self.name} door",
                 f"{made.kept_in} data points of the {self.name} report fitted no row of the "
                 "tables and were not sent; the others were.",
             )
-        if self._outlets.queue is not None:
-            self._outlets.queue.put(made.body, read_at)
-        # A console that fails must cost nothing but itself.
-        if self._outlets.console is not None:
-            self._outlets.console.export(made.data)
-        if self._outlets.queue is None:
-            self._outlets.record(made, read_at)
+        if made.foreign:
+            self._journal.failed(
+                f"{self.name} resource",
+                f"{made.foreign} attributes of the {self.name} report's resource are neither ours "
+                "nor of OTEL_RESOURCE_ATTRIBUTES; they were not sent.",
+            )
 
     def _stumbled(self, why: str) -> None:
         self._journal.failed(

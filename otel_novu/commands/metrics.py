@@ -54,7 +54,7 @@ def _document(scope: str, row: Metric[Any]) -> dict[str, Any]:
         "prometheus": prometheus_name(row),
         "instrument": row.instrument.value,
         "unit": row.unit,
-        "attributes": row.attributes,
+        "attributes": list(row.attributes),
         "description": row.description,
         "source": row.source,
         "field": row.field or None,

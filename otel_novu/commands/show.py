@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from otel_novu import unread
-from otel_novu.meter import ReportMeter, make_resource
+from otel_novu.delivery import spool
 from otel_novu.metrics import beacon, usage
 from otel_novu.novu_report import beacon_document, usage_document
 from otel_novu.outcome import describe
+from otel_novu.reports import Sources, beacon_meter, usage_meter
 from otel_novu.settings import Settings
 from otel_novu.sources.beacon_source import BeaconSource
-from otel_novu.sources.novu_db import NovuDatabase, commands
-from otel_novu.sources.usage_round import UsageRound, UsageSource
+from otel_novu.sources.novu_db import commands
+from otel_novu.sources.usage_round import UsageRound
 from otel_novu.state import last_report
 from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.created_file import Unsaved
@@ -41,9 +42,15 @@ def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:
     return looked.exit_code
 
 
-def show_otlp(settings: Settings, now: Now = time.time) -> int:
-    """Print the very OTLP requests as OTLP/JSON, one a line, the beacon first."""
-    looked = _Look(settings, now)
+def show_otlp(settings: Settings, now: Now = time.time, sources: Sources | None = None) -> int:
+    """Print the very OTLP requests as OTLP/JSON, one a line, the beacon first.
+
+    Args:
+        settings: what the user set.
+        now: the wall clock, Unix time in seconds.
+        sources: what is read; None: this machine, and the database that the settings name.
+    """
+    looked = _Look(settings, now, sources)
     for body in looked.requests():
         print(_otlp_json(body))
     return looked.exit_code
@@ -73,8 +80,9 @@ def show_queries(settings: Settings, now: Now = time.time) -> int:
 class _Look:
     """One reading of host and database that sends and writes nothing."""
 
-    def __init__(self, settings: Settings, now: Now) -> None:
+    def __init__(self, settings: Settings, now: Now, sources: Sources | None = None) -> None:
         self._settings = settings
+        self._sources = Sources() if sources is None else sources
         self._began = now()
         self.exit_code = 0
         with StateDirectory.look(settings.state_dir) as state:
@@ -83,8 +91,8 @@ class _Look:
             self.instance = identity.value
             if identity.warning is not None:
                 _tell(identity.warning)
-            counts = beacon.DeliveryCounts(waiting=0, dropped=0, rejected=0, kept_in=0)
-            source = BeaconSource(now, self._pseudonyms(state))
+            counts = beacon.DeliveryCounts(_waiting(state), dropped=0, rejected=0, kept_in=0)
+            source = BeaconSource(now, self._pseudonyms(state), self._sources.host)
             self.beacon = source.read(counts, usage_enabled=decision.enabled)
             self.usage: UsageRound | None = None
             if decision.enabled:
@@ -102,32 +110,36 @@ class _Look:
 
     def requests(self) -> Iterator[bytes]:
         """Make the requests that would be sent, the beacon's first."""
-        settings = self._settings
-        resource = make_resource(settings.service_name, self.instance, settings.resource_attributes)
-        beacons = ReportMeter(beacon.SCOPE, beacon.BEACON, resource, self._began)
-        made = beacons.make(self.beacon, self.beacon.timestamp)
-        if made is not None:
-            yield made.body
+        beacons = beacon_meter(self._settings, self.instance, self._began)
+        request = beacons.make(self.beacon, self.beacon.timestamp).request
+        if request is not None:
+            yield request.body
         if self.usage is not None:
-            usages = ReportMeter(usage.SCOPE, usage.USAGE, resource, self._began)
-            made = usages.make(self.usage.reading, self.usage.reading.timestamp)
-            if made is not None:
-                yield made.body
+            usages = usage_meter(self._settings, self.instance, self._began)
+            request = usages.make(self.usage.reading, self.usage.reading.timestamp).request
+            if request is not None:
+                yield request.body
 
     def _read_usage(self, state: StateDirectory, now: Now) -> UsageRound | None:
-        url = self._settings.mongo_url
-        if url is None:
+        if self._settings.mongo_url is None:
             _tell(
                 "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
                 "database: they are absent."
             )
             return None
-        source = UsageSource(lambda seconds: NovuDatabase(url, seconds), Unsaved(state))
+        source = self._sources.figures(self._settings, Unsaved(state))
         round_ = source.read(self._settings.query_timeout, now)
         for sentence in unread.sentences(round_.reasons, "it would not be sent"):
             _tell(sentence)
         self.exit_code = int(bool(round_.reasons))
         return round_ if len(round_.reasons) < len(usage.FIGURES) else None
+
+
+def _waiting(state: StateDirectory) -> int:
+    try:
+        return len(spool.look(state).reports)
+    except Unreadable:
+        return 0
 
 
 def _show_last_of(state: StateDirectory, meter: str) -> int:

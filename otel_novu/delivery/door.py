@@ -1,18 +1,25 @@
-"""What may leave: a report is held against the tables, point by point, before it is encoded."""
+"""What may leave: a report is made anew, before it is encoded, of what the tables list."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import Gauge, MetricsData, ScopeMetrics, Sum
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    MetricsData,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
 from opentelemetry.sdk.metrics.export import Metric as CollectedMetric
 from opentelemetry.sdk.metrics.export import NumberDataPoint as DataPoint
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_novu.metrics.metric import Instrument, Metric
 
-_MOST_CHARACTERS = 255
-_INT64 = range(-(2**63), 2**63)
+_UINT64 = range(2**64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +29,36 @@ class Admitted:
     Args:
         data: the report, without what did not fit; None where nothing passed.
         kept_in: how many data points did not fit.
+        foreign: how many attributes of the resource are not ours or the operator's.
     """
 
     data: MetricsData | None
     kept_in: int
+    foreign: int
 
 
 class Door:
-    """Lets through what one table defines: scope, names, units, kinds, attributes and values."""
+    """Lets through what one table defines, under one scope and one resource.
 
-    def __init__(self, scope: str, rows: Sequence[Metric[Any]]) -> None:
-        """Remember the table."""
-        self._scope = scope
+    Metrics and points are taken over one by one; scope and resource are the ones given here,
+    whatever the report holds, and all else that a report could carry (exemplars, schema URLs) has
+    no way through.
+    """
+
+    def __init__(
+        self, scope: str, version: str, rows: Sequence[Metric[Any]], resource: Resource
+    ) -> None:
+        """Remember what may pass.
+
+        Args:
+            scope: name of the instrumentation scope.
+            version: of the instrumentation scope.
+            rows: the table.
+            resource: who reports: our attributes and the operator's own.
+        """
+        self._scope = InstrumentationScope(scope, version, "")
         self._rows: Mapping[str, Metric[Any]] = {row.name: row for row in rows}
+        self._resource = resource
 
     def admit(self, data: MetricsData) -> Admitted:
         """Hold a report against the table.
@@ -43,34 +67,36 @@ class Door:
             data: what the SDK collected. The encoder loses a whole report over one integer
                 beyond 64 bits or one boolean, so those are kept in as well.
         """
-        kept_in = 0
-        resources = []
+        metrics: list[CollectedMetric] = []
+        seen = foreign = 0
         for resource in data.resource_metrics:
-            scopes = []
+            foreign += self._count_foreign(resource.resource)
             for scope in resource.scope_metrics:
-                passed, kept = self._admit_scope(scope)
-                kept_in += kept
-                scopes += [passed] if passed.metrics else []
-            resources += [replace(resource, scope_metrics=scopes)] if scopes else []
-        return Admitted(MetricsData(resources) if resources else None, kept_in)
+                seen += sum(len(metric.data.data_points) for metric in scope.metrics)
+                metrics += self._admit_scope(scope)
+        kept_in = seen - sum(len(metric.data.data_points) for metric in metrics)
+        if not metrics:
+            return Admitted(None, kept_in, foreign)
+        scopes = [ScopeMetrics(self._scope, metrics, "")]
+        return Admitted(
+            MetricsData([ResourceMetrics(self._resource, scopes, "")]), kept_in, foreign
+        )
 
-    def _admit_scope(self, scope: ScopeMetrics) -> tuple[ScopeMetrics, int]:
-        before = sum(len(metric.data.data_points) for metric in scope.metrics)
-        metrics = self._admit_metrics(scope) if scope.scope.name == self._scope else []
-        after = sum(len(metric.data.data_points) for metric in metrics)
-        return replace(scope, metrics=metrics), before - after
+    def _count_foreign(self, resource: Resource) -> int:
+        ours = self._resource.attributes
+        return sum(ours.get(key) != value for key, value in resource.attributes.items())
 
-    def _admit_metrics(self, scope: ScopeMetrics) -> list[CollectedMetric]:
-        passed = []
+    def _admit_scope(self, scope: ScopeMetrics) -> Iterator[CollectedMetric]:
+        if scope.scope.name != self._scope.name:
+            return
         for metric in scope.metrics:
             row = self._rows.get(metric.name)
             if row is None or not _same_kind(row, metric):
                 continue
             data: Any = metric.data
-            points = [point for point in data.data_points if _fits(row, point)]
+            points = [_bare(point) for point in data.data_points if _fits(row, point)]
             if points:
-                passed.append(replace(metric, data=replace(data, data_points=points)))
-        return passed
+                yield replace(metric, data=replace(data, data_points=points))
 
 
 def _same_kind(row: Metric[Any], metric: CollectedMetric) -> bool:
@@ -78,24 +104,20 @@ def _same_kind(row: Metric[Any], metric: CollectedMetric) -> bool:
         return False
     if row.instrument is Instrument.GAUGE:
         return isinstance(metric.data, Gauge)
-    grows = row.instrument is Instrument.COUNTER
-    return isinstance(metric.data, Sum) and metric.data.is_monotonic is grows
+    return (
+        isinstance(metric.data, Sum)
+        and metric.data.is_monotonic is (row.instrument is Instrument.COUNTER)
+        and metric.data.aggregation_temporality is AggregationTemporality.CUMULATIVE
+    )
 
 
 def _fits(row: Metric[Any], point: DataPoint) -> bool:
-    attributes = point.attributes or {}
-    if not set(attributes) <= set(row.attributes):
-        return False
-    return _is_number(point.value) and all(map(_is_label, attributes.values()))
+    times = (point.time_unix_nano, point.start_time_unix_nano or 0)
+    return all(time in _UINT64 for time in times) and row.admits(
+        point.value, point.attributes or {}
+    )
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return value in _INT64
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _is_label(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _MOST_CHARACTERS and value.isprintable()
+def _bare(point: DataPoint) -> DataPoint:
+    """Leave exemplars behind: they carry attributes that no table knows."""
+    return replace(point, exemplars=())

@@ -3,9 +3,38 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_novu.metrics.metric import Instrument, Metric, Point
+from otel_novu.metrics.metric import FLAG, ONE, SECONDS, Attribute, Instrument, Metric, Point, Text
 
 SCOPE = "otel_novu.beacon"
+
+_PSEUDONYM = "[0-9a-f]{32}"
+_IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
+_HASHED = "`OTEL_NOVU_ANONYMIZE=true` sends a keyed hash in its place"
+_ALIKE = "no: it is alike on very many machines"
+
+HOST_LABELS = {
+    "host.name": Attribute(
+        Text(".{1,255}", "1 to 255 printable characters"),
+        source="`gethostname()`, as Novu's `os.hostname()`; nothing is resolved",
+        identifies=f"yes: it names the machine, and may name whose it is; {_HASHED}",
+    ),
+    "novu.host.ip": Attribute(
+        Text(f"{_IPV4}|{_PSEUDONYM}", "an IPv4 address, or 32 hexadecimal digits"),
+        source="first external IPv4 address of eth0, else of en0, else of the default route",
+        identifies="yes: it tells the machine from others of its network, and where the address is "
+        f"a public one, from all others; {_HASHED}",
+    ),
+    "os.type": Attribute(
+        Text("[a-z0-9]{1,32}", "one of OpenTelemetry's words, such as `linux`"),
+        source="Python's `sys.platform`",
+        identifies=_ALIKE,
+    ),
+    "os.version": Attribute(
+        Text(".{1,255}", "1 to 255 printable characters"),
+        source="the kernel's release",
+        identifies="no, unless somebody built a kernel of his own and named it",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +116,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         read=lambda beacon: _known(beacon.host.memory_free),
         source="psutil `virtual_memory().available`; Novu's `os.freemem()`",
         field="freeMemory",
+        identifies=_ALIKE,
     ),
     Metric(
         name="novu.host.memory.total",
@@ -96,6 +126,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         read=lambda beacon: _known(beacon.host.memory_total),
         source="psutil `virtual_memory().total`; Novu's `os.totalmem()`",
         field="totalMemory",
+        identifies="hardly: it is alike on all machines of that size",
     ),
     Metric(
         name="novu.host.info",
@@ -104,8 +135,10 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="The exporter's host, as labels; the value is always 1.",
         read=lambda beacon: [_host_info(beacon.host)],
         source="host name, first external IPv4 of eth0, en0 or the default route, kernel",
-        attributes=("host.name", "novu.host.ip", "os.type", "os.version"),
+        attributes=HOST_LABELS,
         field="hostname, ipAddress, platform, release",
+        shape=ONE,
+        identifies="no: it is always 1; its labels are told below",
     ),
     Metric(
         name="novu.beacon.timestamp",
@@ -115,6 +148,8 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         read=lambda beacon: [Point(beacon.timestamp)],
         source="the host's clock",
         field="timestamp",
+        shape=SECONDS,
+        identifies="no: it tells when, and whose clock is wrong",
     ),
     Metric(
         name="novu.usage.enabled",
@@ -123,6 +158,8 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="The telemetry flag: 1 while usage figures are sent, 0 while they are not.",
         read=lambda beacon: [Point(int(beacon.usage_enabled))],
         source="`NOVU_TELEMETRY`, else the admin setting, else on",
+        shape=FLAG,
+        identifies="no: it is 0 or 1",
     ),
     Metric(
         name="novu.spool.reports",
@@ -131,6 +168,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="Reports that wait for delivery.",
         read=lambda beacon: _counted(beacon, lambda delivery: delivery.waiting),
         source="the spool in the state directory",
+        identifies="no: it counts reports of ours",
     ),
     Metric(
         name="novu.spool.dropped",
@@ -139,6 +177,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="Reports given up: too old, too many, damaged, or refused for good.",
         read=lambda beacon: _counted(beacon, lambda delivery: delivery.dropped),
         source="counted by the exporter",
+        identifies="no: it counts reports of ours",
     ),
     Metric(
         name="novu.spool.rejected",
@@ -147,6 +186,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="Data points that a receiver said it rejected.",
         read=lambda beacon: _counted(beacon, lambda delivery: delivery.rejected),
         source="OTLP's partial success",
+        identifies="no: it counts data points of ours",
     ),
     Metric(
         name="novu.schema.dropped",
@@ -155,5 +195,6 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         description="Data points that fitted no row of the tables and were not sent.",
         read=lambda beacon: _counted(beacon, lambda delivery: delivery.kept_in),
         source="counted by the exporter",
+        identifies="no: it counts data points of ours",
     ),
 )

@@ -1,5 +1,7 @@
 """What a row of the tables is."""
 
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,6 +11,7 @@ from typing import Generic, TypeVar
 Reading = TypeVar("Reading")
 
 NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
+_MOST = 2**63 - 1  # what OTLP carries
 
 
 class Instrument(Enum):
@@ -21,6 +24,73 @@ class Instrument(Enum):
     GAUGE = "observable gauge"
     UP_DOWN_COUNTER = "observable up-down counter"
     COUNTER = "observable counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a text may look like; none holds a control or an invisible character.
+
+    Args:
+        pattern: a regular expression of the whole text.
+        says: the same in words.
+    """
+
+    pattern: str
+    says: str
+
+    def admits(self, value: object) -> bool:
+        """Tell whether a value has this shape."""
+        text = isinstance(value, str) and value.isprintable()
+        return text and re.fullmatch(self.pattern, str(value)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What a number may look like; it is finite, and no truth value.
+
+    Args:
+        says: the same in words.
+        least: the smallest.
+        most: the largest.
+        whole: it has no fraction.
+    """
+
+    says: str
+    least: int = 0
+    most: int | float = _MOST
+    whole: bool = True
+
+    def admits(self, value: object) -> bool:
+        """Tell whether a value has this shape."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(value, float) and (self.whole or not math.isfinite(value)):
+            return False
+        return self.least <= value <= self.most
+
+
+COUNT = Number("a whole number from 0 on")
+SECONDS = Number("seconds from 0 on", whole=False)
+FLAG = Number("0 or 1", most=1)
+ONE = Number("1", least=1, most=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One label of a metric, or one attribute of the resource.
+
+    Args:
+        shape: what its value may look like.
+        source: where the value comes from, for the documentation.
+        identifies: why it can or can't identify anyone, for the documentation.
+    """
+
+    shape: Text
+    source: str
+    identifies: str
+
+
+NO_LABELS: Mapping[str, Attribute] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +117,11 @@ class Metric(Generic[Reading]):
         description: one sentence, which leaves with the metric.
         read: the points that a reading holds; none where the figure could not be read.
         source: where the value comes from, for the documentation.
-        attributes: every attribute key that a point may carry.
+        attributes: every attribute that a point may carry, by its key.
         field: the name in Novu's own report, or empty where Novu has none.
         since: when a counter began (Unix time, seconds); None where it begins with the process.
+        shape: what its value may look like.
+        identifies: why the value can or can't identify anyone, for the documentation.
     """
 
     name: str
@@ -58,6 +130,16 @@ class Metric(Generic[Reading]):
     description: str
     read: Callable[[Reading], Iterable[Point]]
     source: str
-    attributes: tuple[str, ...] = ()
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: NO_LABELS)
     field: str = ""
     since: Callable[[Reading], float | None] | None = None
+    shape: Number = COUNT
+    identifies: str = ""
+
+    def admits(self, value: object, attributes: Mapping[str, object]) -> bool:
+        """Tell whether a point is one that this row may have."""
+        known = all(
+            key in self.attributes and self.attributes[key].shape.admits(text)
+            for key, text in attributes.items()
+        )
+        return known and self.shape.admits(value)

@@ -9,8 +9,9 @@ Stage = Mapping[str, Any]
 UNKNOWN = "unknown"
 OTHER = "other"
 PROVIDER_LIMIT = 200
+PROVIDER_FORM = "[a-z0-9][a-z0-9_.-]{0,63}"
 # `\z`, as `$` would let a line feed pass at the end (PCRE, on the server).
-PROVIDER_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}\z"
+PROVIDER_PATTERN = rf"^{PROVIDER_FORM}\z"
 
 # mongoose-delete adds this match to Novu's own aggregates, not to its estimated counts.
 _NOT_DELETED: Stage = {"$match": {"deleted": {"$ne": True}}}

@@ -1,10 +1,17 @@
 """The usage table: what leaves only while the telemetry flag is set."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from otel_novu.metrics.metric import Instrument, Metric, Point
-from otel_novu.metrics.question import ArraySizes, CountByProvider, CreatedIn, Estimate
+from otel_novu.metrics.metric import NO_LABELS, SECONDS, Attribute, Instrument, Metric, Point, Text
+from otel_novu.metrics.question import (
+    PROVIDER_FORM,
+    ArraySizes,
+    CountByProvider,
+    CreatedIn,
+    Estimate,
+)
 
 SCOPE = "otel_novu.usage"
 
@@ -128,6 +135,27 @@ FIGURES: tuple[Figure, ...] = (
 COLLECTIONS: tuple[str, ...] = tuple(dict.fromkeys(f.question.collection for f in FIGURES))
 
 
+_SIZE = "no person and no host: it tells how large the installation is"
+_GROWTH = "no person and no host: it tells how fast the installation grows"
+
+PROVIDER_LABELS = {
+    PROVIDER: Attribute(
+        Text(PROVIDER_FORM, "a provider id (`[a-z0-9][a-z0-9_.-]{0,63}`), `unknown` or `other`"),
+        source="`providerId` of `integrations`; the database itself turns what has another form "
+        "into `other`",
+        identifies="no person and no host: it tells whose services are used; an id that the "
+        "operator made up himself leaves too where it has that form",
+    )
+}
+FIGURE_LABELS = {
+    FIGURE: Attribute(
+        Text("|".join(re.escape(figure.name) for figure in FIGURES), "the name of a figure"),
+        source="a fixed list, the names of the metrics above",
+        identifies="no: it is the same list everywhere",
+    )
+}
+
+
 def _metric(figure: Figure) -> Metric[UsageReading]:
     name = figure.name
 
@@ -153,9 +181,10 @@ def _metric(figure: Figure) -> Metric[UsageReading]:
         description=figure.description,
         read=created if grows else by_provider if grouped else total,
         source=str(figure.question),
-        attributes=(PROVIDER,) if grouped else (),
+        attributes=PROVIDER_LABELS if grouped else NO_LABELS,
         field=figure.field,
         since=since if grows else None,
+        identifies=_GROWTH if grows else _SIZE,
     )
 
 
@@ -169,6 +198,8 @@ USAGE: tuple[Metric[UsageReading], ...] = (
         read=lambda usage: [Point(usage.timestamp)],
         source="the host's clock",
         field="timestamp",
+        shape=SECONDS,
+        identifies="no: it tells when, and whose clock is wrong",
     ),
     Metric(
         name="novu.usage.read.duration",
@@ -177,7 +208,9 @@ USAGE: tuple[Metric[UsageReading], ...] = (
         description="How long the last reading of each figure took.",
         read=lambda usage: [Point(s, {FIGURE: name}) for name, s in usage.durations.items()],
         source="measured by the exporter",
-        attributes=(FIGURE,),
+        attributes=FIGURE_LABELS,
+        shape=SECONDS,
+        identifies="no: it tells how fast the database answers",
     ),
     Metric(
         name="novu.usage.read.failures",
@@ -186,6 +219,7 @@ USAGE: tuple[Metric[UsageReading], ...] = (
         description="Readings that failed since the exporter began, by figure.",
         read=lambda usage: [Point(n, {FIGURE: name}) for name, n in usage.failures.items()],
         source="counted by the exporter",
-        attributes=(FIGURE,),
+        attributes=FIGURE_LABELS,
+        identifies="no: it counts failures of ours",
     ),
 )

@@ -1,11 +1,13 @@
 """Whether usage figures are sent, and who decided."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import Enum
 
 from otel_novu.state.directory import StateDirectory, Unreadable
 
 FILE = "telemetry"
+DECISION_FILE = "telemetry-decision.json"
 _WORDS = {True: b"on\n", False: b"off\n"}
 
 
@@ -69,3 +71,40 @@ def store_admin(state: StateDirectory, *, enabled: bool) -> None:
         NotKept: it could not be written.
     """
     state.write(FILE, _WORDS[enabled])
+
+
+def keep_decision(state: StateDirectory, decision: Decision) -> None:
+    """Keep what the holder of the state directory has decided, for the commands beside it.
+
+    Raises:
+        NotKept: it could not be written.
+    """
+    text = json.dumps(asdict(decision)).encode() + b"\n"
+    try:
+        known = state.read(DECISION_FILE)
+    except Unreadable:
+        known = None
+    if known != text:
+        state.write(DECISION_FILE, text)
+
+
+def kept_decision(state: StateDirectory) -> Decision | None:
+    """Tell what the holder of the state directory has decided; None where that is not known.
+
+    Its environment may be another one than that of the command that asks.
+    """
+    try:
+        text = state.read(DECISION_FILE)
+        document = None if text is None else json.loads(text)
+        return None if document is None else _parse(document)
+    except (Unreadable, ValueError, RecursionError):
+        return None
+
+
+def _parse(document: object) -> Decision:
+    if not isinstance(document, dict) or document.keys() != {"enabled", "by", "changeable"}:
+        raise ValueError("keys")
+    enabled, by, changeable = (document[key] for key in ("enabled", "by", "changeable"))
+    if not (isinstance(enabled, bool) and isinstance(by, str) and isinstance(changeable, bool)):
+        raise ValueError("kinds")  # noqa: TRY004 - one kind of error for all damage
+    return Decision(enabled, by, changeable)
