@@ -82,7 +82,7 @@ def test_the_two_commands_bring_figures_into_the_collector(
     clone = shutil.copytree(
         ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".venv", ".git", "*cache*")
     )
-    pip = [venv / "bin" / "python", "-m", *PIP.split(), "--quiet"]
+    pip = [str(venv / "bin" / "python"), "-m", *PIP.split(), "--quiet"]
     subprocess.run(pip, cwd=clone, check=True, capture_output=True)
     there = RUN.replace("mongodb://root:secret@localhost:27017/novu-db?authSource=admin", mongo_url)
     there = there.replace("http://localhost:4318", stack.otlp_http)
