@@ -51,8 +51,9 @@ format: setup  ## put the code into form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## write docs/metrics.md and docs/settings.md anew from the code
+docs: setup  ## write docs/metrics.md, privacy.md and settings.md anew from the code
 	$(BIN)/python -m otel_novu metrics --markdown > docs/metrics.md
+	$(BIN)/python -m otel_novu metrics --privacy > docs/privacy.md
 	$(BIN)/python -m otel_novu metrics --settings > docs/settings.md
 
 lock: setup  ## lock the dependencies anew

@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     shape = metrics.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document a line")
     shape.add_argument("--markdown", action="store_true", help="as docs/metrics.md has them")
+    shape.add_argument("--privacy", action="store_true", help="every value, as docs/privacy.md")
     shape.add_argument("--settings", action="store_true", help="all variables, as docs/settings.md")
     return parser
 
@@ -236,4 +237,6 @@ def _metrics(options: argparse.Namespace) -> int:
 
     if options.settings:
         return metrics.settings()
+    if options.privacy:
+        return metrics.privacy()
     return metrics.metrics("json" if options.json else "markdown" if options.markdown else "text")

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from otel_novu import unread
 from otel_novu.instruments import register
 from otel_novu.journal import Journal
 from otel_novu.metrics import beacon, usage
+from otel_novu.metrics.metric import Metric, Point, Reading
 from otel_novu.settings import Settings, load
 from otel_novu.sources.beacon_source import BeaconSource
 from otel_novu.sources.novu_db import NovuDatabase
@@ -44,7 +46,7 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
     """
     readings = _BeaconReadings(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, beacon.BEACON, readings.current)
+    register(meter, map(_checked, beacon.BEACON), readings.current)
 
 
 def register_usage(
@@ -72,7 +74,7 @@ def register_usage(
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
     meter = meter_provider.get_meter(usage.SCOPE, __version__)
-    register(meter, usage.USAGE, handle.current)
+    register(meter, map(_checked, usage.USAGE), handle.current)
     return handle
 
 
@@ -171,6 +173,16 @@ class _BeaconReadings:
     def _read(self) -> beacon.BeaconReading:
         decision = decide(self._settings.telemetry, read_admin(self._state))
         return self._source.read(None, usage_enabled=decision.enabled)
+
+
+def _checked(row: Metric[Reading]) -> Metric[Reading]:
+    """Let a row hand out only what has its shape: the door of the exporter is not here."""
+
+    def read(reading: Reading) -> list[Point]:
+        points = row.read(reading)
+        return [point for point in points if row.admits(point.value, point.attributes)]
+
+    return replace(row, read=read)
 
 
 def _from_environment() -> Settings:

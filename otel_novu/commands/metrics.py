@@ -7,6 +7,7 @@ from otel_novu.documents import metrics_markdown, settings_markdown
 from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_name
+from otel_novu.privacy_doc import privacy_markdown
 
 TABLES: tuple[tuple[str, tuple[Metric[Any], ...]], ...] = (
     (beacon.SCOPE, beacon.BEACON),
@@ -28,6 +29,12 @@ def metrics(form: str) -> int:
                 print(json.dumps(_document(scope, row)))
     else:
         _print_text()
+    return 0
+
+
+def privacy() -> int:
+    """Print every value that leaves, as docs/privacy.md has them."""
+    print(privacy_markdown(), end="")
     return 0
 
 

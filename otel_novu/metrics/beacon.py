@@ -116,7 +116,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         read=lambda beacon: _known(beacon.host.memory_free),
         source="psutil `virtual_memory().available`; Novu's `os.freemem()`",
         field="freeMemory",
-        identifies=_ALIKE,
+        identifies="no: it changes from moment to moment",
     ),
     Metric(
         name="novu.host.memory.total",
@@ -126,7 +126,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
         read=lambda beacon: _known(beacon.host.memory_total),
         source="psutil `virtual_memory().total`; Novu's `os.totalmem()`",
         field="totalMemory",
-        identifies="hardly: it is alike on all machines of that size",
+        identifies="hardly: it is alike on machines of one make and kernel, and no two need differ",
     ),
     Metric(
         name="novu.host.info",
