@@ -576,6 +576,20 @@ def test_a_probe_never_makes_a_starting_holder_give_up(home: Path) -> None:
             prober.join()
 
 
+def test_a_lock_that_is_probed_just_now_is_tried_again(home: Path) -> None:
+    class ProbedTwice(FileOps):
+        probes = 2
+
+        def lock(self, fd: int, operation: int) -> None:
+            if self.probes:
+                self.probes -= 1
+                raise BlockingIOError
+            super().lock(fd, operation)
+
+    with StateDirectory.open(home, ProbedTwice()) as state, state.lock("run") as lock:
+        assert lock.why_not_held is None
+
+
 def test_looking_makes_and_changes_nothing(tmp_path: Path) -> None:
     home = tmp_path / "a" / "state"
     with StateDirectory.look(home) as missing:
