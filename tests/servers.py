@@ -91,7 +91,7 @@ class RunningExporter:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self._process = subprocess.Popen(
-            launch_command(command, death_signal=signal.SIGKILL),
+            launch_command(command, folder=str(folder), death_signal=signal.SIGKILL),
             env=dict(env),
             cwd=folder,
             stdin=subprocess.DEVNULL,

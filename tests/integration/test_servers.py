@@ -144,6 +144,16 @@ def test_the_exporter_sees_only_path_home_and_what_the_test_gives(tmp_path: Path
     assert arguments == ["once", "--x"]
 
 
+def test_a_running_exporter_works_in_the_folder_that_the_test_gives(tmp_path: Path) -> None:
+    runner = ExporterRunner(tmp_path, (sys.executable, "-c", ECHO))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    running = runner.start("run", cwd=folder)
+    assert running.wait() == 0
+    assert json.loads(running.stdout[0])[1:] == [str(folder), ["run"]]
+    runner.close()
+
+
 def test_a_running_exporter_is_waited_for_and_terminated(lingering: ExporterRunner) -> None:
     running = lingering.start()
     assert running.wait_for("^ready$") == "ready"
