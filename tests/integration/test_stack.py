@@ -162,14 +162,14 @@ def test_prometheus_takes_reports_that_are_a_week_late() -> None:
 
 def test_every_image_of_the_compose_file_is_pinned_to_a_full_version() -> None:
     services = read_yaml(STACK / "compose.yaml")["services"]
-    assert set(services) == {"database", "collector", "prometheus"}
+    assert set(services) > {"database", "collector", "prometheus"}
     for service in services.values():
         assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"])
 
 
 def test_the_compose_file_opens_ports_on_this_machine_only() -> None:
     for service in read_yaml(STACK / "compose.yaml")["services"].values():
-        for port in service["ports"]:
+        for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
 
 
@@ -178,7 +178,9 @@ def test_the_compose_file_and_the_native_stack_use_the_same_ports_and_versions(
 ) -> None:
     text = (STACK / "compose.yaml").read_text()
     ports = re.findall(r"\$\{(OTEL_NOVU_STACK_\w+):-(\d+)\}", text)
-    assert {name: int(port) for name, port in ports} == stack.PORTS
+    # Grafana is for people only: no test starts it.
+    of_people = {"OTEL_NOVU_STACK_GRAFANA_PORT": 13000}
+    assert {name: int(port) for name, port in ports} == stack.PORTS | of_people
     assert f"opentelemetry-collector-contrib:{stack_build.collector_version()}" in text
     debian = parts.versions()["prometheus"].partition("+")[0]
     assert re.search(rf"prom/prometheus:v{debian.rpartition('.')[0]}\.", text)
