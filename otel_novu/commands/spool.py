@@ -9,7 +9,7 @@ from otel_novu.delivery import spool
 from otel_novu.exporter import Exporter
 from otel_novu.settings import Settings
 from otel_novu.state import flush_request
-from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.consent import decide, kept_decision, read_admin
 from otel_novu.state.directory import Held, NotKept, StateDirectory, Unreadable
 from otel_novu.state.identity import look_at_instance_id
 from otel_novu.times import utc
@@ -52,7 +52,8 @@ def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
         now: the wall clock, Unix time in seconds.
 
     Returns:
-        The exit code: 0 only where nothing waits any more.
+        The exit code: 0 only where nothing waits any more but usage reports while usage figures
+        are off, which are not sent then.
 
     Raises:
         StateError: the state directory can't be used.
@@ -66,7 +67,7 @@ def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
             if error.command != "run":
                 raise
             return _flush_through_run(settings, state)
-        return _tell_what_waits(state)
+        return _tell_what_waits(settings, state)
 
 
 def _send(settings: Settings, state: StateDirectory, now: Callable[[], float]) -> None:
@@ -75,7 +76,7 @@ def _send(settings: Settings, state: StateDirectory, now: Callable[[], float]) -
     exporter = Exporter(settings, state, identity, decision, now)
     exporter.deliver_waiting()
     deadline = time.monotonic() + settings.otlp.timeout * max(1, exporter.waiting)
-    while exporter.waiting and time.monotonic() < deadline and not exporter.failed:
+    while _waiting(settings, state)[0] and time.monotonic() < deadline and not exporter.failed:
         time.sleep(_LOOK)
     exporter.close(settings.otlp.timeout)
 
@@ -86,14 +87,25 @@ def _flush_through_run(settings: Settings, state: StateDirectory) -> int:
     except NotKept as error:
         return complain(f"the running exporter could not be asked: {error.why}.")
     deadline = time.monotonic() + _SEEN_WITHIN + settings.otlp.timeout
-    while spool.look(state).reports and time.monotonic() < deadline:
+    while _waiting(settings, state)[0] and time.monotonic() < deadline:
         time.sleep(_LOOK)
-    return _tell_what_waits(state)
+    return _tell_what_waits(settings, state)
 
 
-def _tell_what_waits(state: StateDirectory) -> int:
-    waiting = len(spool.look(state).reports)
-    if waiting:
-        return complain(f"{waiting} reports still wait; `otel-novu show --last` says why.")
-    print("Nothing waits.")
+def _tell_what_waits(settings: Settings, state: StateDirectory) -> int:
+    due, held_back = _waiting(settings, state)
+    if held_back:
+        print(f"{held_back} usage reports wait until usage figures are on again.")
+    if due:
+        return complain(f"{due} reports still wait; `otel-novu show --last` says why.")
+    if not held_back:
+        print("Nothing waits.")
     return 0
+
+
+def _waiting(settings: Settings, state: StateDirectory) -> tuple[int, int]:
+    """Count the reports that wait to be sent, and those that are not sent while usage is off."""
+    decision = kept_decision(state) or decide(settings.telemetry, read_admin(state))
+    meters = [report.meter for report in spool.look(state).reports]
+    held_back = 0 if decision.enabled else meters.count("usage")
+    return len(meters) - held_back, held_back
