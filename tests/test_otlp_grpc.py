@@ -27,6 +27,7 @@ from receivers import (
     partial_success,
     reset_connection,
 )
+from servers import eventually
 
 from otel_novu.delivery.otlp.grpc import GrpcSender
 from otel_novu.outcome import Delivered, Later, Outcome, Refused
@@ -203,14 +204,20 @@ def test_each_report_has_a_connection_of_its_own() -> None:
     assert relay.sent.count(b"PRI * HTTP/2.0") == 3
 
 
+def threads_of_the_sender() -> set[threading.Thread]:
+    """All threads but those of the server in the test, which come with its requests."""
+    pool = "ThreadPoolExecutor"
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(pool)}
+
+
 def test_no_thread_remains_after_reports() -> None:
     with GrpcSink(GrpcAnswer(), failing("UNAVAILABLE")) as sink:
         sender = GrpcSender(settings(sink.endpoint))
         sender.send(BODY, 10)
-        before = set(threading.enumerate())
+        before = threads_of_the_sender()
         for _ in range(3):
             sender.send(BODY, 10)
-        assert set(threading.enumerate()) <= before
+        eventually(lambda: threads_of_the_sender() - before, lambda left: not left, seconds=10)
 
 
 def test_the_destination_holds_neither_secrets_nor_a_path() -> None:
