@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from otel_novu.settings import Settings, SettingsError, load
@@ -35,15 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _call(options)
+        code = _call(options)
+        sys.stdout.flush()  # here, where it is known what to do if the reader went away
     except SettingsError as error:
         return _bad_input(str(error))
-    except BrokenPipeError:
-        # The reader went away, as `head` does; no traceback at the interpreter's end either.
+    except OSError as error:
+        # No traceback at the interpreter's end either, where what is left would be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A reader that went away, as `head` does, knows it.
+        if not isinstance(error, BrokenPipeError):
+            _tell(f"the output can't be written ({error.strerror or type(error).__name__}).")
         return TO_MEND
     except KeyboardInterrupt:
-        return 128 + 2
+        return 128 + signal.SIGINT
+    return code
 
 
 def _bad_input(sentence: str) -> int:
@@ -74,14 +81,18 @@ def _call(options: argparse.Namespace) -> int:
     command: Command = options.call
     if command is _metrics:
         return command(options)
-    from otel_novu.state.directory import Held, StateError  # noqa: PLC0415 - a light start
+    from otel_novu.state.directory import (  # noqa: PLC0415 - a light start
+        Held,
+        StateError,
+        Unreadable,
+    )
 
     try:
         return command(options)
     except StateError as error:
         return _bad_input(str(error))
-    except Held as error:
-        _tell(str(error))
+    except (Held, Unreadable) as error:
+        _tell(f"{error}.")
         return TO_MEND
 
 
@@ -108,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="otel-novu",
         description="Sends a self-hosted Novu's beacon and usage figures over OTLP.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")

@@ -102,6 +102,11 @@ class Exporter:
         return not all(isinstance(outcome, Delivered) for outcome in self.outcomes.values())
 
     @property
+    def console_failed(self) -> bool:
+        """Whether some report could not be written to the console."""
+        return any(pipeline.console_failed for pipeline in self._pipelines())
+
+    @property
     def waiting(self) -> int:
         """Reports that wait for delivery."""
         return self._spool.waiting_total

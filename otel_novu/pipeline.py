@@ -71,6 +71,7 @@ class Pipeline(Generic[R]):
         self._under_way: list[Thread] = []
         self._discarding = False
         self.kept_in = 0
+        self.console_failed = False
 
     @property
     def rejected(self) -> int:
@@ -154,11 +155,26 @@ class Pipeline(Generic[R]):
     def _hand_over(self, request: Request, read_at: float) -> None:
         if self._outlets.queue is not None:
             self._outlets.queue.put(request.body, read_at)
-        # A console that fails must cost nothing but itself.
-        if self._outlets.console is not None:
-            self._outlets.console.export(request.data)
-        if self._outlets.queue is None:
+        written = self._write(request)
+        if written and self._outlets.queue is None:
             self._outlets.record(request, read_at)
+
+    def _write(self, request: Request) -> bool:
+        """Write to the console; one that fails must cost nothing but itself."""
+        if self._outlets.console is None:
+            return True
+        subject = f"{self.name} console"
+        try:
+            self._outlets.console.export(request.data)
+        except (OSError, ValueError) as error:
+            why = type(error).__name__
+            self._journal.failed(
+                subject, f"The {self.name} report could not be written to the console ({why})."
+            )
+            self.console_failed = True
+            return False
+        self._journal.passed(subject, f"The {self.name} reports are written to the console again.")
+        return True
 
     def _say_kept_in(self, made: Made) -> None:
         if made.kept_in:

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from otel_novu import unread
 from otel_novu.delivery.otlp import sender
 from otel_novu.metrics.usage import COLLECTIONS
 from otel_novu.mongo_url import database_name, safe_hosts
-from otel_novu.outcome import Delivered
+from otel_novu.outcome import Delivered, Later
 from otel_novu.settings import Exporter, Settings
 from otel_novu.sources.novu_db import NovuDatabase, ignored_options
 from otel_novu.sources.usage_round import UsageRound, UsageSource
-from otel_novu.state.consent import Decision, decide, read_admin
+from otel_novu.state.consent import Admin, Decision, decide, read_admin
 from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import Origin, look_at_instance_id
@@ -62,8 +63,9 @@ def _findings(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]
     with StateDirectory.look(settings.state_dir) as state:
         yield _state(settings, state)
         yield _instance(settings, state)
-        decision = decide(settings.telemetry, read_admin(state))
-        yield _flag(decision)
+        admin = read_admin(state)
+        decision = decide(settings.telemetry, admin)
+        yield _flag(decision, admin)
         if decision.enabled:
             yield from _database(settings, state, now)
     yield _collector(settings)
@@ -94,9 +96,13 @@ def _is_missing(state: StateDirectory) -> bool:
     return "instance-id" not in state.names()
 
 
-def _flag(decision: Decision) -> Finding:
+def _flag(decision: Decision, admin: Admin) -> Finding:
     word = "on" if decision.enabled else "off"
-    return Finding("usage figures", ok=True, says=f"{word}, decided by {decision.by}.")
+    says = f"{word}, decided by {decision.by}"
+    if admin is Admin.UNREADABLE and decision.changeable:
+        mend = "otel-novu telemetry enable or disable writes it anew"
+        return Finding("usage figures", ok=False, says=f"{says}; {mend}.")
+    return Finding("usage figures", ok=True, says=f"{says}.")
 
 
 def _database(
@@ -114,34 +120,42 @@ def _database(
     where = f'database "{database_name(url.reveal())}" at {safe_hosts(url.reveal())}'
     source = UsageSource(lambda seconds: NovuDatabase(url, seconds), Unsaved(state))
     round_ = source.read(settings.query_timeout, now)
-    yield from _connection(where, round_)
+    yield _connection(where, round_)
     for option in ignored_options(url):
         yield Finding(
             "MONGO_URL", ok=False, says=f"its option {option} is not understood; mend it."
         )
+    if round_.collections is not None:
+        yield _collections(round_.collections)
+    if unread.all_alike(round_.reasons) is None:
+        yield from _figures(round_)
+
+
+def _connection(where: str, round_: UsageRound) -> Finding:
+    # Where collections were listed it answers, whatever else there is to say.
+    why = unread.all_alike(round_.reasons) if round_.collections is None else None
+    if why is not None:
+        mend = "mend MONGO_URL, or what it names"
+        return Finding("database", ok=False, says=f"{where}: {why}; {mend}.")
+    return Finding("database", ok=True, says=f"{where} answers.")
+
+
+def _collections(found: frozenset[str]) -> Finding:
+    missing = [name for name in COLLECTIONS if name not in found]
+    if not found:
+        mend = "mend the database's name in MONGO_URL's path"
+        says = f"none of Novu's seven exists there, so every figure is absent; {mend}."
+        return Finding("collections", ok=False, says=says)
+    there = ", ".join(sorted(found))
+    says = f"{there}; not made yet, counted as 0: {', '.join(missing)}." if missing else f"{there}."
+    return Finding("collections", ok=True, says=says)
+
+
+def _figures(round_: UsageRound) -> Iterator[Finding]:
     for name, seconds in round_.reading.durations.items():
         why = round_.reasons.get(name)
         says = f"{why} (after {seconds:.3f} s)." if why else f"read in {seconds * 1000:.1f} ms."
         yield Finding(f"novu.{name}", ok=why is None, says=says)
-
-
-def _connection(where: str, round_: UsageRound) -> Iterator[Finding]:
-    found = round_.collections
-    if found is None:
-        reasons = sorted(set(round_.reasons.values()))
-        says = f"{where}: {reasons[0] if reasons else 'its collections could not be listed'}."
-        yield Finding("database", ok=not reasons, says=says)
-        return
-    yield Finding("database", ok=True, says=f"{where} answers.")
-    missing = [name for name in COLLECTIONS if name not in found]
-    if not found:
-        says = "none of Novu's seven exists there; mend the database's name in MONGO_URL's path."
-        yield Finding("collections", ok=False, says=says)
-    elif missing:
-        says = f"{', '.join(sorted(found))}; not made yet, counted as 0: {', '.join(missing)}."
-        yield Finding("collections", ok=True, says=says)
-    else:
-        yield Finding("collections", ok=True, says=f"{', '.join(sorted(found))}.")
 
 
 def _collector(settings: Settings) -> Finding:
@@ -153,4 +167,6 @@ def _collector(settings: Settings) -> Finding:
     outcome = otlp.send(_EMPTY_REQUEST, settings.otlp.timeout)
     if isinstance(outcome, Delivered):
         return Finding("collector", ok=True, says=f"{otlp.destination} takes OTLP metrics.")
-    return Finding("collector", ok=False, says=f"{otlp.destination}: {outcome.why}.")
+    # What is refused says itself what to do.
+    mend = "; is it running, and is its address right?" if isinstance(outcome, Later) else "."
+    return Finding("collector", ok=False, says=f"{otlp.destination}: {outcome.why}{mend}")

@@ -42,7 +42,7 @@ def once(settings: Settings, now: Callable[[], float] = time.time) -> int:
 
 def _judge(settings: Settings, exporter: Exporter) -> int:
     """Say what did not arrive; the failures themselves are logged where they happen."""
-    wrong = bool(exporter.unread_figures)
+    wrong = bool(exporter.unread_figures) or exporter.console_failed
     if exporter.decision.enabled and settings.mongo_url is None:
         LOG.error(
             "Usage figures are on (%s), but neither MONGO_URL nor MONGO_URL_FILE names Novu's "

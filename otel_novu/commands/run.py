@@ -107,5 +107,7 @@ def _say_end(exporter: Exporter) -> None:
     waiting = exporter.waiting
     if waiting:
         LOG.warning("Stopped; %d reports wait in the spool for the next start.", waiting)
-    else:
+    elif exporter.meters:
         LOG.info("Stopped; every report was delivered.")
+    else:
+        LOG.info("Stopped.")

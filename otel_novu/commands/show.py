@@ -37,7 +37,7 @@ def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:
     looked = _Look(settings, now)
     indent = None if as_lines else 1
     print(json.dumps(beacon_document(looked.beacon, looked.instance), indent=indent))
-    if looked.usage is not None:
+    if looked.usage is not None and len(looked.usage.reasons) < len(usage.FIGURES):
         print(json.dumps(usage_document(looked.usage.reading), indent=indent))
     return looked.exit_code
 
@@ -132,7 +132,7 @@ class _Look:
         for sentence in unread.sentences(round_.reasons, "it would not be sent"):
             _tell(sentence)
         self.exit_code = int(bool(round_.reasons))
-        return round_ if len(round_.reasons) < len(usage.FIGURES) else None
+        return round_
 
 
 def _waiting(state: StateDirectory) -> int:

@@ -370,7 +370,7 @@ def test_a_second_run_on_the_same_state_directory_ends_with_1_and_names_the_firs
             assert second.returncode == 1
             assert second.stderr == (
                 f"otel-novu: another otel-novu (`run`, process {running.pid}) holds the state "
-                "directory (OTEL_NOVU_STATE_DIR)\n"
+                "directory (OTEL_NOVU_STATE_DIR).\n"
             )
         assert len(sink.requests) == 1
         # The first one goes on, and a next one may begin where it ended.
