@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from otel_novu.settings import Settings, SettingsError, load
@@ -119,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="otel-novu",
         description="Sends a self-hosted Novu's beacon and usage figures over OTLP.",
         epilog=_EPILOG,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=16),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")

@@ -46,7 +46,7 @@ def test_the_help_names_every_command_the_exit_codes_and_the_variables_used_most
 ) -> None:
     done = exporter("--help")
     assert done.returncode == 0
-    listed = re.findall(r"^    ([a-z][a-z-]+) ", done.stdout, re.MULTILINE)
+    listed = re.findall(r"^    ([a-z][a-z-]+)(?: |$)", done.stdout, re.MULTILINE)
     assert listed == list(COMMANDS)
     assert "exit codes: 0 done, 1 something to mend, 2 bad input" in done.stdout
     for variable in ("MONGO_URL", "NOVU_TELEMETRY", "OTEL_EXPORTER_OTLP_ENDPOINT"):
