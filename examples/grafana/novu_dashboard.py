@@ -56,6 +56,7 @@ _SPANS = {
     "hour leaves a gap; the bars per day make up for it.",
     _DAY: "Each bar is a day of UTC: the difference of its last report and that of the day before.",
 }
+_CREATED = {_HOUR: promql.created_per_hour, _DAY: promql.created_per_day}
 _FRESHEST = (
     "Of several exporters of a deployment that one counts that read last, if within two hours."
 )
@@ -217,7 +218,7 @@ def _created(title: str, name: str, span: str) -> Panel:
     return panels.bars(
         Text(title, f"{_described(name)} {_SPANS[span]}", _OFF_OR_UNREAD),
         Size(8, 8),
-        [Query(promql.created(name, span), _JOB)],
+        [Query(_CREATED[span](name), _JOB)],
         "locale",
         span,
     )
@@ -231,7 +232,7 @@ def _others_created(title: str, span: str) -> Panel:
     return panels.bars(
         Text(title, description, _OFF_OR_UNREAD),
         Size(8, 8),
-        [Query(f"sum({promql.created(n, span)})", word) for n, word in _OTHERS_CREATED.items()],
+        [Query(f"sum({_CREATED[span](n)})", word) for n, word in _OTHERS_CREATED.items()],
         "locale",
         span,
     )

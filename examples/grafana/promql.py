@@ -73,7 +73,7 @@ def total(row: str, ago: str = "") -> str:
     Several exporters may read one database, so neither their sum nor the largest is true.
     """
     value = last(row, ago=ago)
-    return _call("max by (job)", f"{value}\n{_of_the_freshest(_reading_time(ago), [value])}")
+    return _of_one_exporter(value, _reading_time(ago), [value])
 
 
 def totals_by_provider(ago: str = "") -> str:
@@ -97,17 +97,22 @@ def usage_off() -> str:
     return f"count({last(USAGE_ENABLED)} == 0) * NaN"
 
 
-def created(row: str, span: str) -> str:
-    """Ask how many documents of each deployment were created, over an hour or a day.
+def created_per_hour(row: str) -> str:
+    """Ask how many documents of each deployment were created in the hour before."""
+    now, then = last(row, ONE_REPORT), last(row, COUNTS, "1h")
+    return _of_one_exporter(_growth(now, then), last(USAGE_TIME, ONE_REPORT), [now, then])
 
-    Args:
-        row: a counter.
-        span: `1h` or `1d`.
+
+def created_per_day(row: str) -> str:
+    """Ask how many documents of each deployment were created in the day before.
+
+    Where no exporter reported the day before, what the reports of the day itself tell.
     """
-    now_window, then_window = (ONE_REPORT, COUNTS) if span == "1h" else ("1d", "1d")
-    now, then = last(row, now_window), last(row, then_window, span)
-    freshest = _of_the_freshest(last(USAGE_TIME, now_window), [now, then])
-    return _call("max by (job)", f"({_growth(now, then)})\n{freshest}")
+    now, then, first = last(row, "1d"), last(row, "1d", "1d"), f"min_over_time({series(row)}[1d])"
+    read = last(USAGE_TIME, "1d")
+    whole = _of_one_exporter(_growth(now, then), read, [now, then])
+    part = _of_one_exporter(f"{now} - {first}", read, [now])
+    return f"{whole}\nor\n{part}"
 
 
 def counted_in_the_last_hour(row: str) -> str:
@@ -167,8 +172,11 @@ def _reading_time(ago: str) -> str:
     return f"{read}\nunless\n{read} < {off_since}"
 
 
-def _of_the_freshest(reading_time: str, needed: list[str]) -> str:
-    return f"and on (job, instance)\n{_freshest(reading_time, needed)}"
+def _of_one_exporter(value: str, reading_time: str, needed: list[str]) -> str:
+    """Take of each deployment the value of the exporter that read last."""
+    value = f"({value})" if " or " in value else value
+    freshest = _freshest(reading_time, needed)
+    return _call("max by (job)", f"{value}\nand on (job, instance)\n{freshest}")
 
 
 def _freshest(reading_time: str, needed: list[str]) -> str:
