@@ -1,17 +1,14 @@
 """What a user gets wrong, each case by the process: exit code 2, one sentence, no secret."""
 
-import contextlib
-import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import trustme
+from in_process import call
 from real_faults import NOBODY, as_nobody, need_root, open_ground
 from servers import ExporterRunner
-
-from otel_novu.cli import main
 
 # In what is set wrongly, and in what is set rightly beside it.
 SECRET = "S3CRETMARK0123456789"
@@ -238,16 +235,6 @@ def test_a_wrong_value_in_the_env_file_is_refused_like_one_in_the_environment(
     check_refusal(done.returncode, done.stdout, done.stderr, "NOVU_TELEMETRY ")
 
 
-def called(arguments: list[str], environment: Mapping[str, str]) -> str:
-    """Call the command line in this process; exit code and both streams."""
-    os.environ.clear()
-    os.environ.update(environment)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(arguments)
-    return f"{code}\0{out.getvalue()}\0{err.getvalue()}"
-
-
 @pytest.mark.parametrize(
     ("name", "file"), [("MONGO_URL_FILE", "url"), (CERTIFICATE, "ca.pem"), (".env", ".env")]
 )
@@ -257,7 +244,7 @@ def test_a_file_that_the_user_may_not_read_is_refused_by_its_name(name: str, fil
 
         def case() -> str:
             os.chdir(ground)
-            return called(["run"], {} if name == ".env" else {name: file})
+            return call(["run"], {} if name == ".env" else {name: file})
 
         code, out, err = as_nobody(case).split("\0")
         check_refusal(int(code), out, err, name, "Permission denied")

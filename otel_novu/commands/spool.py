@@ -7,6 +7,7 @@ from collections.abc import Callable
 from otel_novu.commands.complaint import complain
 from otel_novu.delivery import spool
 from otel_novu.exporter import Exporter
+from otel_novu.settings import Exporter as Destination
 from otel_novu.settings import Settings
 from otel_novu.state import flush_request
 from otel_novu.state.consent import decide, kept_decision, read_admin
@@ -61,13 +62,23 @@ def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
     """
     with StateDirectory.open(settings.state_dir) as state:
         try:
-            with state.lock("spool --flush"):
+            with state.lock("spool"):
+                if (why_not := _why_not_sent(settings)) is not None:
+                    return complain(f"nothing is sent, as {why_not}.")
                 _send(settings, state, now)
         except Held as error:
             if error.command != "run":
                 raise
             return _flush_through_run(settings, state)
         return _tell_what_waits(settings, state)
+
+
+def _why_not_sent(settings: Settings) -> str | None:
+    if settings.sdk_disabled:
+        return "OTEL_SDK_DISABLED is true"
+    if Destination.OTLP not in settings.exporters:
+        return "OTEL_METRICS_EXPORTER does not name otlp"
+    return None
 
 
 def _send(settings: Settings, state: StateDirectory, now: Callable[[], float]) -> None:

@@ -19,12 +19,7 @@ from pymongo.database import Database
 from receivers import HttpSink
 from servers import ExporterRunner, RunningExporter, eventually
 
-from otel_novu.metrics.usage import FIGURES, UsageReading
-from otel_novu.settings import Secret
-from otel_novu.sources.novu_db import NovuDatabase
-from otel_novu.sources.usage_round import UsageSource
-from otel_novu.state.created_file import CreatedFile
-from otel_novu.state.directory import StateDirectory
+from otel_novu.metrics.usage import FIGURES
 
 EVENTS, SUBSCRIBERS = "event.created", "subscriber.created"
 WATCHED = {EVENTS: "notifications", SUBSCRIBERS: "subscribers"}
@@ -190,36 +185,3 @@ def test_what_a_living_novu_writes_is_counted_from_the_first_start_on_and_nothin
         assert created(sink, EVENTS)[-1].value == written[0].events
         assert created(sink, SUBSCRIBERS)[-1].value == written[0].subscribers
         assert written[0].events > 0
-
-
-def test_a_clock_that_steps_forwards_and_backwards_makes_no_counter_jump_or_fall(
-    mongo_url: str, state_dir: Path
-) -> None:
-    begin_watch(state_dir, int(time.time()) - 2 * MINUTE)
-    steps = iter([0, 3600, 3600, -3600, -3600, 86400, -86400, 0, 7200, 0, -30, 30])
-    seen: list[UsageReading] = []
-    writer = Writer(mongo_url, lambda: counted_until(state_dir))
-    with StateDirectory.open(state_dir) as state, writer.writing():
-
-        def read(step: float) -> None:
-            # Each reading by another process, as far as what it knows goes.
-            source = UsageSource(lambda s: NovuDatabase(Secret(mongo_url), s), CreatedFile(state))
-            round_ = source.read(20, lambda: time.time() + step)
-            assert round_.reasons == {}
-            seen.append(round_.reading)
-
-        eventually(lambda: writer.inserted[SUBSCRIBERS])
-        for step in steps:
-            read(step)
-            time.sleep(0.3)
-        writer.stop()
-
-        def read_until_all_is_counted() -> int:
-            read(0)
-            return counted_until(state_dir)
-
-        eventually(read_until_all_is_counted, lambda until: until > writer.last, 60)
-    for figure, number in writer.inserted.items():
-        values = [reading.created[figure].count for reading in seen]
-        assert values == sorted(values)
-        assert values[-1] == number
