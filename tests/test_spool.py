@@ -859,3 +859,15 @@ class SpoolAgainstModel(RuleBasedStateMachine):
 
 TestSpoolAgainstModel = SpoolAgainstModel.TestCase
 TestSpoolAgainstModel.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def test_a_report_is_not_given_up_because_the_directory_is_closed_by_now(
+    state: StateDirectory, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = restarted(state, clock)
+    spool.put("beacon", b"kept", clock.time)
+    state.close()
+    assert spool.oldest("beacon") is None
+    assert spool.dropped == 0
+    assert "given up" not in caplog.text
+    assert len(spool_files(tmp_path)) == 1

@@ -10,7 +10,8 @@ from otel_novu.delivery.otlp import sender
 from otel_novu.metrics.usage import COLLECTIONS
 from otel_novu.mongo_url import database_name, safe_hosts
 from otel_novu.outcome import Delivered, Later
-from otel_novu.settings import Exporter, Settings
+from otel_novu.settings import Exporter, Secret, Settings
+from otel_novu.sources.failure import ReadFailed
 from otel_novu.sources.novu_db import NovuDatabase, ignored_options
 from otel_novu.sources.usage_round import UsageRound, UsageSource
 from otel_novu.state.consent import Admin, Decision, decide, read_admin
@@ -121,14 +122,22 @@ def _database(
     source = UsageSource(lambda seconds: NovuDatabase(url, seconds), Unsaved(state))
     round_ = source.read(settings.query_timeout, now)
     yield _connection(where, round_)
-    for option in ignored_options(url):
-        yield Finding(
-            "MONGO_URL", ok=False, says=f"its option {option} is not understood; mend it."
-        )
+    yield from _options(url)
     if round_.collections is not None:
         yield _collections(round_.collections)
     if unread.all_alike(round_.reasons) is None:
         yield from _figures(round_)
+
+
+def _options(url: Secret) -> Iterator[Finding]:
+    try:
+        ignored = ignored_options(url)
+    except ReadFailed:  # the round has failed over it as well, and has said it
+        return
+    for option in ignored:
+        yield Finding(
+            "MONGO_URL", ok=False, says=f"its option {option} is not understood; mend it."
+        )
 
 
 def _connection(where: str, round_: UsageRound) -> Finding:

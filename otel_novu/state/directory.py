@@ -39,7 +39,7 @@ _CLAUSES = {
     errno.ENOSPC: "no space is left on the device",
 }
 # Faults of this process or this moment, which tell nothing about the file.
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBADF})
 
 
 class StateError(Exception):
