@@ -1,0 +1,100 @@
+"""A row of the cost table: what was measured, against what, and the goal that it is held to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict, Unpack
+
+from samples import Samples
+
+UNITS: Mapping[str, tuple[float, str]] = {
+    "ms": (1e3, "ms"),
+    "s": (1.0, "s"),
+    "MB": (1e-6, "MB"),
+    "kB": (1e-3, "kB"),
+    "": (1.0, ""),
+}
+"""By unit, the factor from seconds, bytes or pieces, and how it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """A goal.
+
+    Args:
+        limit: of the ratio, or of the value itself in seconds, bytes or pieces.
+        of_ratio: which of both.
+    """
+
+    limit: float
+    of_ratio: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure.
+
+    Args:
+        key: its lasting name in the machine-readable figures.
+        measure: what was measured, as people read it.
+        value: in seconds, bytes or pieces.
+        unit: a key of `UNITS`, for people.
+        against: what it is compared with; empty if with nothing.
+        other: the other's value.
+        ratio: value over other, None where there is nothing to compare with.
+        goals: all of them; none where the figure is only shown.
+        note: one sentence on what the figure is made of, or how it was taken.
+    """
+
+    key: str
+    measure: str
+    value: Samples
+    unit: str
+    against: str = ""
+    other: Samples | None = None
+    ratio: Samples | None = None
+    goals: tuple[AtMost, ...] = ()
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether every goal is met, by the medians."""
+        return all(self._measured(goal) <= goal.limit for goal in self.goals)
+
+    def _measured(self, goal: AtMost) -> float:
+        if goal.of_ratio and self.ratio is not None:
+            return self.ratio.median
+        return self.value.median
+
+    def document(self) -> dict[str, Any]:
+        """As the machine-readable figures hold it; seconds, bytes or pieces."""
+        return {
+            "measure": self.measure,
+            "against": self.against,
+            "value": _document(self.value),
+            "other": None if self.other is None else _document(self.other),
+            "ratio": None if self.ratio is None else _document(self.ratio),
+            "goals": [
+                {"of": "ratio" if goal.of_ratio else "value", "at_most": goal.limit}
+                for goal in self.goals
+            ],
+            "met": self.met,
+        }
+
+
+class _Rest(TypedDict):
+    unit: str
+    against: str
+    goals: NotRequired[tuple[AtMost, ...]]
+    note: NotRequired[str]
+
+
+def paired(key: str, measure: str, value: Samples, other: Samples, **rest: Unpack[_Rest]) -> Row:
+    """Make the row of two things that were measured in turn."""
+    return Row(key, measure, value, other=other, ratio=value.over(other), **rest)
+
+
+def _document(samples: Samples) -> dict[str, Any]:
+    told = {"median": samples.median, "low": samples.low, "high": samples.high}
+    return {name: float(f"{value:.4g}") for name, value in told.items()} | {
+        "samples": len(samples.values)
+    }
