@@ -17,7 +17,7 @@ UP_DOWN_COUNTER = "observable up-down counter"
 COUNTER = "observable counter"
 
 _CUMULATIVE = 2
-_NANOSECONDS = 1e9
+_NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,15 @@ def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
                         description=metric.description,
                         attributes=_attributes(point.attributes),
                         value=getattr(point, point.WhichOneof("value")),
-                        start=point.start_time_unix_nano / _NANOSECONDS,
-                        time=point.time_unix_nano / _NANOSECONDS,
+                        start=_seconds(point.start_time_unix_nano),
+                        time=_seconds(point.time_unix_nano),
                     )
+
+
+def _seconds(nanoseconds: int) -> float:
+    # As floats so many nanoseconds are no longer exact.
+    whole, rest = divmod(nanoseconds, _NANOSECONDS)
+    return whole + rest / _NANOSECONDS
 
 
 def _kind(metric: Any) -> str:

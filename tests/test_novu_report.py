@@ -1,0 +1,78 @@
+"""Novu's own documents: field names, order, times and what is not known."""
+
+import json
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from otel_novu.metrics.beacon import BeaconReading, Host
+from otel_novu.metrics.usage import UsageReading
+from otel_novu.novu_report import beacon_document, usage_document
+
+INSTANCE = UUID("ba54fb29-6422-4a83-a0e4-951d767efa73")
+# 2024-10-04T11:54:14Z, as in Novu's documentation.
+AT = 1_728_042_854.9
+HOST = Host(115703808, 8589934592, "somemachine", "192.168.1.4", "darwin", "23.6.0")
+
+
+def test_the_beacon_is_the_document_of_novus_documentation_to_the_letter() -> None:
+    document = beacon_document(BeaconReading(AT, HOST, usage_enabled=True), INSTANCE)
+    assert json.dumps(document) == (
+        '{"freeMemory": 115703808, "hostname": "somemachine", '
+        '"instanceId": "ba54fb29-6422-4a83-a0e4-951d767efa73", '
+        '"ipAddress": "192.168.1.4", "platform": "darwin", "release": "23.6.0", '
+        '"timestamp": "2024-10-04T11:54:14", "totalMemory": 8589934592}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("os_type", "platform"), [("linux", "linux"), ("darwin", "darwin"), ("windows", "win32")]
+)
+def test_the_platform_is_nodes_word(os_type: str, platform: str) -> None:
+    host = replace(HOST, os_type=os_type)
+    document = beacon_document(BeaconReading(AT, host, usage_enabled=True), INSTANCE)
+    assert document["platform"] == platform
+
+
+def test_what_the_host_can_not_tell_is_null() -> None:
+    host = replace(HOST, memory_free=None, memory_total=None, ip=None)
+    document = beacon_document(BeaconReading(AT, host, usage_enabled=True), INSTANCE)
+    for field in ("freeMemory", "totalMemory", "ipAddress"):
+        assert document[field] is None
+
+
+def usage() -> UsageReading:
+    return UsageReading(
+        timestamp=AT + 16,
+        totals={
+            "event.count": 1,
+            "organization.count": 1,
+            "subscriber.count": 1,
+            "topic.count": 3,
+            "workflow.step.count": 10,
+            "user.count": 3,
+            "workflow.count": 6,
+        },
+        providers={"integration.count": {"novu": 1, "example": 1}},
+        created={},
+        durations={},
+        failures={},
+    )
+
+
+def test_the_usage_is_the_document_of_novus_documentation_to_the_letter() -> None:
+    assert json.dumps(usage_document(usage())) == (
+        '{"eventCount": 1, "integrationCount": [{"count": 1, "providerId": "example"}, '
+        '{"count": 1, "providerId": "novu"}], "orgCount": 1, "subscriberCount": 1, '
+        '"timestamp": "2024-10-04T11:54:30", "topicCount": 3, "totalSteps": 10, '
+        '"userCount": 3, "workflowCount": 6}'
+    )
+
+
+def test_a_figure_that_failed_is_null_and_the_others_stand() -> None:
+    document = usage_document(replace(usage(), totals={"user.count": 3}, providers={}))
+    assert document["userCount"] == 3
+    assert document["eventCount"] is None
+    assert document["integrationCount"] is None
+    assert list(document) == sorted(document)
