@@ -9,7 +9,8 @@ PYTEST := $(BIN)/python -m pytest
 FURTHER_PYTHONS ?= 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-quick test-wheel test-pythons check format docs lock clean
+.PHONY: help setup demo down test test-quick test-wheel test-pythons check format docs dashboard \
+  bench bench-quick lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -55,6 +56,15 @@ docs: setup  ## write docs/metrics.md, privacy.md and settings.md anew from the 
 	$(BIN)/python -m otel_novu metrics --markdown > docs/metrics.md
 	$(BIN)/python -m otel_novu metrics --privacy > docs/privacy.md
 	$(BIN)/python -m otel_novu metrics --settings > docs/settings.md
+
+dashboard: setup  ## write the dashboard's JSON anew from the rows
+	$(BIN)/python examples/grafana/novu_dashboard.py
+
+bench: setup  ## measure what otel-novu costs, side by side on the real servers (an hour)
+	$(BIN)/python bench/bench.py
+
+bench-quick: setup  ## the same up to 10^6 documents; writes nothing
+	$(BIN)/python bench/bench.py --quick
 
 lock: setup  ## lock the dependencies anew
 	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url \
