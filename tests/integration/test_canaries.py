@@ -8,7 +8,7 @@ import gzip
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -98,22 +98,27 @@ def novu(
 
 @dataclass
 class Receiver:
-    """A sink whose next answers a test changes while it runs."""
+    """A sink; over HTTP a test changes its next answers while it runs.
+
+    Args:
+        protocol: HTTP or gRPC.
+        calls: how gRPC's calls end, one by one, the last one again and again.
+        now: HTTP's next answers, or None where all is well.
+    """
 
     protocol: str
-    now: HttpAnswer | GrpcAnswer | None = None
+    calls: Sequence[GrpcAnswer] = ()
+    now: HttpAnswer | None = None
     sink: HttpSink | GrpcSink = field(init=False)
 
     def __post_init__(self) -> None:
         if self.protocol == GRPC:
-            self.sink = GrpcSink()
+            self.sink = GrpcSink(*self.calls)
         else:
             self.sink = HttpSink(self._answer)
 
     def _answer(self, connection: socket.socket, ended: Event) -> None:
-        given = self.now or answer()
-        assert not isinstance(given, GrpcAnswer)
-        given(connection, ended)
+        (self.now or answer())(connection, ended)
 
     def environment(self) -> dict[str, str]:
         """The collector's address with all the secrets that it can hold."""
@@ -223,19 +228,20 @@ def everything_said(capfd: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
         said += capfd.readouterr()
 
 
-def refusal(protocol: str, hour: int) -> HttpAnswer | GrpcAnswer:
-    """Repeat what was sent, as a receiver may, in the words of its refusal."""
-    echo = f"you sent {HEADER}, {TENANT}, {ENDPOINT_USER}:{ENDPOINT_PASSWORD} and {QUERY}"
-    if protocol == GRPC:
-        codes = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
-        return GrpcAnswer(code=codes[hour % 2], details=echo)
-    answers = (
-        answer(503, body=echo.encode(), kind="text/plain"),
-        answer(307, headers={"Location": f"http://{ENDPOINT_USER}:{QUERY}@other/{HEADER}"}),
-        answer(200, body=partial_success(1, echo)),
-        reset(),
-    )
-    return answers[hour % len(answers)]
+# What was sent is repeated, as a receiver may do, in the words of its refusal.
+ECHO = f"you sent {HEADER}, {TENANT}, {ENDPOINT_USER}:{ENDPOINT_PASSWORD} and {QUERY}"
+GRPC_ECHO = f"you sent {HEADER} and {TENANT}"
+REFUSALS: Sequence[HttpAnswer] = (
+    answer(503, body=ECHO.encode(), kind="text/plain"),
+    answer(307, headers={"Location": f"http://{ENDPOINT_USER}:{QUERY}@other/{HEADER}"}),
+    answer(200, body=partial_success(1, ECHO)),
+    reset(),
+)
+BAD_CALLS = tuple(
+    GrpcAnswer(code=code, details=GRPC_ECHO)
+    for code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE) * 3
+)
+CALLS = (*(GrpcAnswer(),) * 7, *BAD_CALLS, GrpcAnswer(partial_success(1, GRPC_ECHO)), GrpcAnswer())
 
 
 @pytest.mark.long
@@ -250,7 +256,7 @@ def test_a_full_day_of_reports_holds_no_mark(
 ) -> None:
     marked_url, expected, database = novu
     begin = time.time() - (HOURS + 2) * HOUR
-    receiver = Receiver(protocol)
+    receiver = Receiver(protocol, CALLS)
     state_dir = tmp_path / "new" / "state"
     environ = {
         "MONGO_URL": marked_url,
@@ -275,7 +281,7 @@ def test_a_full_day_of_reports_holds_no_mark(
 def trouble(receiver: Receiver, day: Day, hour: int) -> None:
     """Let some hours of the day be bad ones."""
     if receiver.protocol == HTTP:
-        receiver.now = refusal(HTTP, hour) if 4 <= hour < 8 else None
+        receiver.now = REFUSALS[hour - 4] if 4 <= hour < 8 else None
     if hour in {12, 15}:
         day.switch_usage(on=hour == 15)
 
