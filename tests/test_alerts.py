@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -55,7 +56,11 @@ def promtool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_promtool_finds_rules_and_configuration_valid() -> None:
-    for words in (("check", "rules", "alerts.yml"), ("check", "config", "prometheus.yml")):
+    for words in (
+        ("check", "rules", "alerts.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("check", "config", "scrape.yml"),
+    ):
         done = promtool(PROMETHEUS, *words)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -110,3 +115,31 @@ def test_prometheus_takes_reports_as_late_as_in_the_stack_and_loads_the_alerts()
     of_the_stack = yaml.safe_load((ROOT / "examples/stack/prometheus.yml").read_text())
     assert config["storage"] == of_the_stack["storage"]
     assert config["rule_files"] == ["alerts.yml"]
+
+
+def test_the_scraped_set_up_scrapes_what_the_collector_offers_and_keeps_its_labels() -> None:
+    exporter = read_yaml("collector-scrape.yaml")["exporters"]["prometheus"]
+    [job] = read_yaml("scrape.yml")["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == [
+        exporter["endpoint"].partition(":-")[2].removesuffix("}")
+    ]
+    assert job["honor_labels"]
+    assert exporter["metric_expiration"] == "90m"
+
+
+def test_the_scraped_set_up_changes_the_configuration_of_the_collector_where_it_says() -> None:
+    whole = yaml.safe_load((ROOT / "collector-config.yaml").read_text())
+    over = read_yaml("collector-scrape.yaml")
+    assert set(over["service"]["pipelines"]) <= set(whole["service"]["pipelines"])
+    known = {*whole["exporters"], *over["exporters"]}
+    assert set(over["service"]["pipelines"]["metrics"]["exporters"]) <= known
+    listed = json.loads((ROOT / "examples/stack/distributions.json").read_text())
+    for distribution in listed["distributions"].values():
+        assert "prometheusexporter" in distribution["modules"]["exporters"]
+
+
+def test_the_documentation_tells_of_every_alert_and_only_of_metrics_that_exist() -> None:
+    text = (ROOT / "docs" / "viewing.md").read_text()
+    assert set(re.findall(r"`(OtelNovu\w+)`", text)) == {rule["alert"] for rule in rules()}
+    queries = "".join(re.findall(r"```promql\n(.+?)```", text, re.DOTALL))
+    assert set(re.findall(r"\bnovu_\w+", queries)) <= NAMES

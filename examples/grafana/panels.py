@@ -92,7 +92,7 @@ def tile(text: Text, size: Size, total: str, change: str) -> stat.Panel:
     """Show a number, its change below it, and a word where the figures are switched off."""
     off = models.SpecialValueMap(
         models.DashboardSpecialValueMapOptions(
-            models.SpecialValueMatch.NA_N,
+            models.SpecialValueMatch.NULL_AND_NAN,
             models.ValueMappingResult(text="usage off", color=PLAIN, index=0),
         )
     )

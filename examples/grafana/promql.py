@@ -122,9 +122,9 @@ def counted_in_the_last_hour(row: str) -> str:
 
 
 def age_by_deployment() -> str:
-    """Ask how long ago the last beacon of each deployment was read, seconds."""
+    """Ask how long ago the last beacon of each deployment was read, seconds; the oldest first."""
     newest = f"max by (job) (max_over_time({series(BEACON_TIME)}[{KEPT}]))"
-    return f"clamp_min(time() - {newest}, 0)"
+    return f"sort_desc(clamp_min(time() - {newest}, 0))"
 
 
 def beacon_age() -> str:

@@ -26,7 +26,9 @@ from pymongo import MongoClient
 from servers import eventually
 from stack import Servers, ask_prometheus, with_database
 
-PROMETHEUS = Path(__file__).resolve().parents[2] / "examples" / "prometheus"
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "examples" / "prometheus"
+VIEWING = ROOT / "docs" / "viewing.md"
 HOURS = 26
 DAY = 24 * HOUR
 RANGE = int(DAY)
@@ -507,7 +509,7 @@ def test_a_tile_has_a_word_for_usage_that_is_off(board: Board) -> None:
     for title in TILES:
         [mapping] = board.panels[title]["fieldConfig"]["defaults"]["mappings"]
         assert mapping["type"] == "special"
-        assert mapping["options"]["match"] == "nan"
+        assert mapping["options"]["match"] == "null+nan"
         assert mapping["options"]["result"]["text"] == "usage off"
 
 
@@ -573,6 +575,18 @@ def test_a_provider_that_went_while_the_exporter_was_down_is_gone(
         }
         assert shown == restarted.truth["integrationCount"]
         assert board.number("Integrations", at, restarted.job) == sum(shown.values())
+
+
+# --- docs/viewing.md -----------------------------------------------------------------------------
+
+
+def test_every_query_that_the_documentation_gives_answers(board: Board, lone: Life) -> None:
+    queries = re.findall(r"```promql\n(.+?)```", VIEWING.read_text(), re.DOTALL)
+    assert len(queries) > 5
+    for at in moments(lone):
+        for query in queries:
+            jobs = {answer["metric"]["job"] for answer in ask_prometheus(board.address, query, at)}
+            assert lone.job in jobs, query
 
 
 # --- alerts --------------------------------------------------------------------------------------
