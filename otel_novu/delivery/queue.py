@@ -146,7 +146,10 @@ class Queue:
                     report = self._next_probe(refused)
                 case Later():
                     return self._later(outcome)
-        return LONGEST_WAIT if refused else 0.0
+        if refused:
+            return LONGEST_WAIT
+        # What still waits can't be read at the moment, or not be sent before its time.
+        return FIRST_WAIT if self._spool.waiting(self._meter) else 0.0
 
     def _next_probe(self, refused: list[Report]) -> Report | None:
         """Choose what to try after a refusal: is it this report, or all of them?"""
