@@ -244,7 +244,6 @@ BAD_CALLS = tuple(
 CALLS = (*(GrpcAnswer(),) * 7, *BAD_CALLS, GrpcAnswer(partial_success(1, GRPC_ECHO)), GrpcAnswer())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
 def test_a_full_day_of_reports_holds_no_mark(
