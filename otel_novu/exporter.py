@@ -34,6 +34,7 @@ LAST_READING = 2.0
 LAST_SENDING = 2.0
 # From the last figure to the report on disk, seconds, on a bad night.
 _HANDING_OVER = 0.5
+_NO_FIGURE_FOLLOWS = "the beacon goes on, and they are tried again with the next report"
 # What is left of a reading's time after an earlier one, seconds, below which it is left out.
 _LEAST_READING = 0.5
 
@@ -245,26 +246,8 @@ class Exporter:
             self._reading_usage.release()
             self._forget_begin_unless_reading()
         self.unread_figures = round_.reasons
-        self._say_unread(round_.reasons)
+        unread.say(self.journal, round_.reasons, _NO_FIGURE_FOLLOWS)
         return round_.reading
-
-    def _say_unread(self, reasons: Mapping[str, str]) -> None:
-        whole = unread.all_alike(reasons)
-        if whole is not None:
-            follows = "the beacon goes on, and they are tried again with the next report"
-            self.journal.failed(
-                "usage figures", f"No usage figure could be read: {whole}; {follows}."
-            )
-            return
-        self.journal.passed("usage figures", "Usage figures are read again.")
-        for figure in usage.FIGURES:
-            subject = f"figure {figure.name}"
-            if figure.name in reasons:
-                follows = "the others go out, and it is tried again with the next report"
-                sentence = unread.sentence(figure.name, reasons[figure.name], follows)
-                self.journal.failed(subject, sentence)
-            else:
-                self.journal.passed(subject, f"novu.{figure.name} is read again.")
 
     def _record_attempt(self, meter: str, attempt: Attempt) -> None:
         report = attempt.report

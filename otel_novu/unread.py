@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from otel_novu.journal import Journal
 from otel_novu.metrics.usage import FIGURES
 
 
@@ -24,3 +25,25 @@ def sentences(reasons: Mapping[str, str], follows: str) -> Iterator[str]:
         return
     for figure, why in reasons.items():
         yield sentence(figure, why, follows)
+
+
+def say(journal: Journal, reasons: Mapping[str, str], whole_follows: str) -> None:
+    """Tell a journal why figures could not be read, each once until it changes or passes.
+
+    Args:
+        journal: where it is said.
+        reasons: why, by figure.
+        whole_follows: what follows where no figure could be read.
+    """
+    whole = all_alike(reasons)
+    if whole is not None:
+        journal.failed("usage figures", f"No usage figure could be read: {whole}; {whole_follows}.")
+        return
+    journal.passed("usage figures", "Usage figures are read again.")
+    for figure in FIGURES:
+        subject = f"figure {figure.name}"
+        if figure.name in reasons:
+            follows = "the others go out, and it is tried again with the next report"
+            journal.failed(subject, sentence(figure.name, reasons[figure.name], follows))
+        else:
+            journal.passed(subject, f"novu.{figure.name} is read again.")
