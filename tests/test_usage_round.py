@@ -335,15 +335,33 @@ def test_a_close_that_hangs_does_not_hold_the_round(gate: threading.Event) -> No
     assert round_.reasons == {}
 
 
-def test_without_a_connection_every_figure_fails_after_one_question() -> None:
+def test_without_a_connection_every_figure_fails_after_one_question_of_each_worker() -> None:
     why = "not authenticated (code 18)"
-    database = Fake({("hello",): raising(NoConnection(why))})
+    refused = raising(NoConnection(why))
+    first = [("hello",), ("collections",), ("count", "users"), ("count", "organizations")]
+    database = Fake(dict.fromkeys(first, refused))
     store = Shelf()
     round_ = read(database, store)
     assert round_.reasons == dict.fromkeys(NAMES, why)
-    assert [key for key, _limit in database.asked] == [("hello",)]
+    assert sorted(key for key, _limit in database.asked) == sorted(first)
     assert holds_nothing(round_)
     assert store.data is None
+
+
+@pytest.mark.parametrize("slow", [("hello",), ("count", "users")])
+def test_without_a_connection_nothing_counts_whichever_question_ends_first(
+    slow: tuple[str, ...],
+) -> None:
+    def later(_limit: float) -> int:
+        time.sleep(0.1)
+        if slow == ("hello",):
+            raise NoConnection("the server went away")
+        return 1
+
+    gone = {("hello",): raising(NoConnection("the server went away"))}
+    round_ = read(Fake(gone | {slow: later}))
+    assert round_.reasons == dict.fromkeys(NAMES, "the server went away")
+    assert holds_nothing(round_)
 
 
 def test_a_database_that_can_not_be_opened_says_why() -> None:

@@ -51,7 +51,10 @@ class Crew:
 
     def __init__(self, workers: int, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        # Two, as each that is woken costs the others the interpreter for a moment.
+        self._work_waits = threading.Condition(lock)
+        self._over = threading.Condition(lock)
         self._waiting: dict[Lane, deque[Task]] = {lane: deque() for lane in Lane}
         self._running: list[Lane] = []
         self._dismissed = False
@@ -74,21 +77,21 @@ class Crew:
         Args:
             seconds: until the deadline, from now on; a later one than before changes nothing.
         """
-        with self._changed:
+        with self._over:
             self._deadline = min(self._deadline, time.monotonic() + seconds)
-            self._changed.notify_all()
+            self._over.notify_all()
 
     def run(self) -> None:
         """Work until all is settled or the deadline is past; nothing is settled after this."""
         for thread in self._threads:
             thread.start()
-        with self._changed:
+        with self._over:
             try:
                 while not self._is_done() and (left := self.left() + GRACE) > 0:
-                    self._changed.wait(left)
+                    self._over.wait(left)
             finally:
                 self._dismissed = True
-                self._changed.notify_all()
+                self._work_waits.notify_all()
 
     def threads(self) -> list[threading.Thread]:
         """Name the threads, some of which may hang."""
@@ -105,8 +108,8 @@ class Crew:
             self._settle(task, answer, time.monotonic() - began)
 
     def _take(self) -> tuple[Task, float] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._dismissed or self._is_done() or self._next())
+        with self._work_waits:
+            self._work_waits.wait_for(lambda: self._dismissed or self._is_done() or self._next())
             lane = self._next()
             if self._dismissed or lane is None:
                 return None
@@ -124,13 +127,16 @@ class Crew:
         return self.left() / math.ceil(len(self._waiting[lane]) / workers)
 
     def _settle(self, task: Task, answer: object, seconds: float) -> None:
-        with self._changed:
+        with self._work_waits:
             self._running.remove(task.lane)
             try:
                 if not self._dismissed:
                     task.settle(answer, seconds)
             finally:
-                self._changed.notify_all()
+                if self._is_done():
+                    self._over.notify_all()
+                    self._work_waits.notify_all()
+                self._work_waits.notify(sum(map(len, self._waiting.values())))
 
 
 def _answer(task: Task, limit: float) -> object:

@@ -22,13 +22,17 @@ PROVIDERS_KEPT = 1000  # the SDK never lets go of an attribute set, and overflow
 _PROVIDER = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _MAX_COUNT = 2**63 - 1  # what OTLP carries
 _SHORTEST = 0.05  # seconds, below which no further slice is begun
-_HELLO_SHARE = 0.5  # a server that answers counts but not `hello` still has its figures read
+_FIRST_SHARE = 0.5  # a server that answers counts but not `hello` still has its figures read
 
 _TIMED_OUT = "timed out"
 _HANGS = "the previous reading still hangs"
 
 _TOTALS = tuple(figure for figure in FIGURES if not isinstance(figure.question, CreatedIn))
 _CREATED = tuple(figure for figure in FIGURES if isinstance(figure.question, CreatedIn))
+# What is O(1) first: the others get all the time that it leaves.
+_CHEAP_FIRST = sorted(_TOTALS, key=lambda figure: not isinstance(figure.question, Estimate))
+# Beside the two questions that every round begins with.
+_FIRST_TOTALS = WORKERS - 2
 
 
 class Questions(Asked, Protocol):
@@ -298,30 +302,48 @@ class _Plan:
         self._watch = watch
         self._timestamp = timestamp
         self._clock: object = None
+        self._told = False
 
     def begin(self) -> None:
-        """Ask for the time first: that tells whether there is a connection at all."""
-        self._crew.add(Task(self._hello, self._greeted, share=_HELLO_SHARE))
+        """Open the database first: what can't be opened can't be asked."""
+        self._crew.add(Task(lambda _: self._connection.open(), self._opened))
 
-    def _hello(self, limit: float) -> float:
-        self._connection.open()
-        return self._connection.within(limit).hello_time()
+    def _opened(self, failure: object, _seconds: float) -> None:
+        if isinstance(failure, ReadFailed):
+            self._answers.fail_all(failure.reason)
+            return
+        # One for each worker, so that their connections are made side by side, and for all of
+        # them a part of the time, so that a server that hangs over these has others asked too.
+        self._first(lambda limit: self._ask(limit).hello_time(), self._greeted)
+        self._first(lambda limit: self._ask(limit).collections(), self._listed)
+        for figure in _CHEAP_FIRST[:_FIRST_TOTALS]:
+            self._first(partial(self._total, figure), partial(self._counted, figure))
+
+    def _first(
+        self, ask: Callable[[float], object], settle: Callable[[object, float], None]
+    ) -> None:
+        self._crew.add(Task(ask, settle, share=_FIRST_SHARE))
 
     def _greeted(self, clock: object, _seconds: float) -> None:
         if isinstance(clock, NoConnection):
             self._answers.fail_all(clock.reason)
             return
         self._clock = clock
-        self._crew.add(Task(lambda limit: self._ask(limit).collections(), self._listed))
-        # What is O(1) first: the others get all the time that it leaves.
-        for figure in sorted(_TOTALS, key=lambda figure: not isinstance(figure.question, Estimate)):
+        for figure in _CHEAP_FIRST[_FIRST_TOTALS:]:
             self._crew.add(Task(partial(self._total, figure), partial(self._counted, figure)))
+        self._begin_windows()
 
     def _listed(self, names: object, _seconds: float) -> None:
+        self._told = True
         if isinstance(names, frozenset):
             self._answers.collections = names
         elif isinstance(names, ReadFailed):
             self._answers.listing = names.reason
+        self._begin_windows()
+
+    def _begin_windows(self) -> None:
+        if self._clock is None or not self._told:
+            return
         if isinstance(self._clock, ReadFailed):
             self._answers.fail(_CREATED, f"the database's clock can't be read: {self._clock}")
         elif isinstance(self._clock, float) and self._watch is not None:
@@ -337,6 +359,8 @@ class _Plan:
 
     def _counted(self, figure: Figure, answer: object, seconds: float) -> None:
         self._answers.spend(figure.name, seconds)
+        if figure.name in self._answers.reasons:
+            return  # there is no connection, as another question found meanwhile
         if isinstance(answer, ReadFailed):
             self._answers.fail((figure,), answer.reason)
         elif isinstance(answer, Mapping) and all(map(_is_count, answer.values())):
