@@ -92,7 +92,7 @@ def settings(state_dir: Path, tmp_path: Path) -> Make:
 @pytest.fixture
 def novu(stack: Servers, database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
     novu_data.load(database, seed=7, size="small", now=datetime.now(UTC))
-    stack.analyze()
+    stack.analyze(database.name)
     return database
 
 

@@ -29,7 +29,7 @@ def test_the_example_shows_both_tables_under_the_applications_name(
     prometheus: PrometheusClient,
 ) -> None:
     novu_data.load(database, seed=9, size="small", now=datetime.now(UTC))
-    stack.analyze()
+    stack.analyze(database.name)
     running = example.start(
         env={
             "MONGO_URL": mongo_url,

@@ -40,7 +40,7 @@ def environment(
     instance_id: str,
 ) -> Mapping[str, str]:
     novu_data.load(database, seed=11, size="small", now=datetime.now(UTC))
-    stack.analyze()
+    stack.analyze(database.name)
     return {
         "MONGO_URL": mongo_url,
         "OTEL_NOVU_STATE_DIR": str(state_dir),

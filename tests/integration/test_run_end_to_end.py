@@ -154,7 +154,7 @@ def novu(
 ) -> Novu:
     """Novu-shaped data, its estimated counts up to date."""
     novu_data.load(database, seed=7, size="small", now=datetime.now(UTC))
-    stack.analyze()
+    stack.analyze(database.name)
     return Novu(database, instance_id, {**environment, "MONGO_URL": mongo_url})
 
 
