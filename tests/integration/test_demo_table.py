@@ -71,7 +71,7 @@ def test_all_agree_after_a_report_and_a_difference_is_found_after_a_change(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     novu_data.load(database, seed=3, size="small", now=datetime.now(UTC))
-    stack.analyze()
+    stack.analyze(database.name)
     send(stack, instance_id, usage_of(compare.ask_novu(database)))
 
     assert compare_with_database() == 0

@@ -82,7 +82,7 @@ def test_loaded_data_answer_novus_own_queries_as_expected(
     marked: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
     expected = novu_data.load(database, seed=1, size="small", now=NOW, marked=marked)
-    stack.analyze()
+    stack.analyze(database.name)
     answers = compare.ask_novu(database)
     assert answers["integrationCount"] == expected.providers
     assert answers["totalSteps"] == expected.steps
