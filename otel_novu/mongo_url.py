@@ -35,6 +35,8 @@ _SRV_OPTIONS = ("srvservicename", "srvallowedhostssuffix", "srvmaxhosts")
 _HOST = re.compile(r"[^\s\x00-\x1f\x7f/?#@\[\]:,%<>\"\\^`{|}]+")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BAD_IN_DATABASE = re.compile(r'[/\\. "$\x00]')
+# Azure Cosmos DB's own URLs end in `appName=@account@`.
+_APP_NAME = re.compile(r"(?:^|(?<=[&;]))appname=[^&;]*", re.IGNORECASE)
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 _ENCODE = (
@@ -137,10 +139,10 @@ def _split(url: str) -> _Parts:
     else:
         raise ValueError("it begins with neither mongodb:// nor mongodb+srv://")
     before, _, query = url.removeprefix(scheme).partition("?")
-    authority, slash, path = before.partition("/")
+    authority, _, path = before.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
     # What stands before an `@` is a user name or a password, wherever a bare `/` or `?` cuts it.
-    if "@" in path or ("@" in query and not at and not slash):
+    if "@" in path or "@" in _APP_NAME.sub("", query):
         raise ValueError(f"it holds an @ behind the hosts: {_ENCODE}")
     return _Parts(
         srv=scheme == _SRV_SCHEME,

@@ -72,3 +72,19 @@ def test_no_secret_survives_in_any_form(secret: str, before: str, after: str) ->
     for form in (secret, percent(secret, safe=""), base64.b64encode(secret.encode()).decode()):
         said = "".join(shown(f"{before} {form} {after}").split())
         assert form.rstrip("=")[:-1] not in said
+
+
+@pytest.mark.parametrize("scheme", ["http://", "socks5h://", ""])
+def test_user_name_and_password_of_a_proxy_are_hidden(scheme: str) -> None:
+    otlp = Otlp(Protocol.HTTP, Secret("http://c/"), {}, 10.0, Compression.NONE, None, None, None)
+    hidden = Quote(otlp, [f"{scheme}thename:p%40ssword@proxy:3128", "localhost,127.0.0.1"])
+    told = base64.b64encode(b"thename:p@ssword").decode().rstrip("=")[:-1]
+    assert hidden(f"thename p%40ssword p@ssword Basic {told}") == "*** *** *** Basic ***"
+
+
+def test_a_secret_in_base64_that_is_percent_encoded_on_top_is_hidden() -> None:
+    secret = "0000abc\u200b/\u00ff"
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")[:-1]
+    assert {"+", "/"} & set(encoded)
+    for safe in ("", "/"):
+        assert quote(secret)(f"got {percent(encoded, safe=safe)} twice") == "got *** twice"

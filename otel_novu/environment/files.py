@@ -1,11 +1,13 @@
 """Files that a variable names: they must be there, readable and of the kind that is wanted."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from otel_novu.environment.faults import RefusedError, shown
 
 _MAX_BYTES = 2**20
+_IN_SECRETS = re.compile("[@=%]")
 
 
 def path(text: str) -> Path:
@@ -22,9 +24,11 @@ def path(text: str) -> Path:
 
 
 def _shown(file: Path) -> str:
-    # A text with an @ that is no clear path may be a secret that was meant for a file.
+    # A text with such a character that is no clear path may be a secret that was meant for a
+    # file, or for another variable.
     text = str(file)
-    return "a file" if "@" in text and not text.startswith("/") else f"the file {shown(text)}"
+    doubtful = not text.startswith("/") and _IN_SECRETS.search(text)
+    return "a file" if doubtful else f"the file {shown(text)}"
 
 
 def content(file: Path, directory: Path) -> bytes:

@@ -33,6 +33,8 @@ def _state_dir(text: str) -> Path:
         raise RefusedError("is no path of a directory")
     if text.startswith("~"):
         raise RefusedError("begins with ~, which only a shell expands")
+    if "://" in text:
+        raise RefusedError("is a URL, not the path of a directory")
     return Path(text)
 
 

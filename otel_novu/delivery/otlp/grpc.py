@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from urllib.request import getproxies
 
 from otel_novu.delivery.otlp import answers, tls
 from otel_novu.delivery.otlp.address import address
@@ -60,7 +61,7 @@ class GrpcSender:
     def __init__(self, settings: Otlp) -> None:
         self._settings = settings
         self._address = address(settings)
-        self._quote = Quote(settings)
+        self._quote = Quote(settings, getproxies().values())
 
     @property
     def destination(self) -> str:

@@ -11,6 +11,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, cast
+from urllib.request import getproxies
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -47,7 +48,7 @@ class HttpSender:
         self._settings = settings
         self._clock = clock
         self._address = address(settings)
-        self._quote = Quote(settings)
+        self._quote = Quote(settings, getproxies().values())
 
     @property
     def destination(self) -> str:

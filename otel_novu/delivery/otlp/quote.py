@@ -1,5 +1,6 @@
 """What a receiver says, made fit to be shown: printable, short, and without our secrets."""
 
+import itertools
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -18,15 +19,17 @@ class Quote:
     """Quotes a receiver, which may be hostile, or merely repeat what it was sent.
 
     Control and invisible characters become spaces, header values and what is secret in the
-    endpoint become `***` (percent- and base64-encoded forms too), the rest is cut to 200
-    characters.
+    endpoint and in the proxies' addresses become `***` (percent- and base64-encoded forms too),
+    the rest is cut to 200 characters.
 
     Args:
         settings: whose headers and endpoint are the secrets.
+        proxies: addresses of proxies, which may hold user name and password.
     """
 
-    def __init__(self, settings: Otlp) -> None:
-        forms = {form for secret in _secrets(settings) for form in _forms(secret)}
+    def __init__(self, settings: Otlp, proxies: Iterable[str] = ()) -> None:
+        secrets = [*_secrets(settings), *itertools.chain(*map(_proxy_secrets, proxies))]
+        forms = {form for secret in secrets for form in _forms(secret)}
         # Longest first: a part of a secret must not be replaced before the whole.
         ordered = sorted((form for form in forms if form), key=lambda form: (-len(form), form))
         pattern = "|".join(_sought(form) for form in ordered)
@@ -59,6 +62,13 @@ def _secrets(settings: Otlp) -> Iterator[str]:
     yield from (value for _, value in parse_qsl(parts.query))
 
 
+def _proxy_secrets(proxy: str) -> Iterable[str]:
+    # By hand, as an address may lack its scheme and be malformed otherwise.
+    userinfo = proxy.rpartition("@")[0].rpartition("//")[2]
+    user, _, password = userinfo.partition(":")
+    return (userinfo, user, password)
+
+
 def _header_secrets(value: str) -> Iterable[str]:
     scheme, _, token = value.partition(" ")
     if scheme.lower() != "basic":
@@ -72,7 +82,8 @@ def _header_secrets(value: str) -> Iterable[str]:
 
 def _forms(secret: str) -> Iterator[str]:
     for text in (secret, unquote(secret)):
-        yield _clean(text)
-        yield quote(text, safe="", errors="surrogateescape")
         # Without the padding, and the last character, which what follows would change.
-        yield b64encode(text.encode(errors="surrogateescape")).decode().rstrip("=")[:-1]
+        base64 = b64encode(text.encode(errors="surrogateescape")).decode().rstrip("=")[:-1]
+        yield from (_clean(text), base64)
+        for plain, safe in itertools.product((text, base64), ("", "/")):
+            yield quote(plain, safe=safe, errors="surrogateescape")
