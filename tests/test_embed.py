@@ -227,6 +227,26 @@ def test_what_can_not_be_read_is_said_once_and_absent(
     assert line.startswith("No usage figure could be read: none of Novu's collections exist")
 
 
+def test_without_a_database_nothing_is_observed_and_that_is_said_once(
+    application: Application, settings: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOG.name)
+    with otel_novu.register_usage(application.provider, settings=settings(), interval=0.1):
+        eventually(lambda: [r for r in caplog.records if r.name == LOG.name])
+        assert application.usage() == []
+    [line] = [record.getMessage() for record in caplog.records if record.name == LOG.name]
+    assert line == "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE is set."
+
+
+def test_pseudonyms_stand_for_the_hosts_names_where_they_are_wanted(
+    application: Application, settings: Make
+) -> None:
+    otel_novu.register_beacon(application.provider, settings=settings(OTEL_NOVU_ANONYMIZE="on"))
+    host = by_name(application.collect())["novu.host.info"].attributes
+    assert host["host.name"] != socket.gethostname()
+    assert len(host["host.name"]) == 32
+
+
 def test_after_close_nothing_is_observed_and_the_state_directory_is_free(
     application: Application, settings: Make, novu: Database[dict[str, Any]], mongo_url: str
 ) -> None:
