@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STACK := $(BIN)/python examples/stack/stack.py
-# Kept outside the checkout, so that a second clone starts in seconds.
 PYTEST := $(BIN)/python -m pytest
 FURTHER_PYTHONS ?= 3.12 3.13
 

@@ -127,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "once", "one report; 0 only if all was read and delivered", _once)
     show = _add(commands, "show", "print both reports, read now; send and write nothing", _show)
     form = show.add_mutually_exclusive_group()
-    form.add_argument("--otlp", action="store_true", help="the very OTLP requests, one a line")
+    form.add_argument(
+        "--otlp", action="store_true", help="the very OTLP requests as OTLP/JSON, one a line"
+    )
     form.add_argument("--last", action="store_true", help="what left last, or why it did not")
     form.add_argument("--queries", action="store_true", help="the database commands, one a line")
     form.add_argument("--json", action="store_true", help="one JSON document a line")

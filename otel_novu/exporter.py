@@ -239,7 +239,7 @@ class Exporter:
         try:
             self._forget_begin()
             left = deadline - time.monotonic()
-            if left < min(_LEAST_READING, timeout) or not self.decision.enabled:
+            if left < min(_LEAST_READING, timeout / 2) or not self.decision.enabled:
                 return None
             round_ = self._usage_source.read(left, self._now)
         finally:

@@ -30,6 +30,16 @@ __all__ = [
 DEFAULT_SERVICE_NAME = "novu"
 
 _ENV_FILE = ".env"
+# Of the example servers, not of the exporter.
+_STACK_PREFIXES = (
+    "OTEL_NOVU_CACHE",
+    "OTEL_NOVU_COLLECTOR_",
+    "OTEL_NOVU_DEBIAN_MIRROR",
+    "OTEL_NOVU_REMOTE_WRITE_",
+    "OTEL_NOVU_STACK_",
+)
+# Between a slip of a letter and the same variable of another signal (`..._LOGS_ENDPOINT`).
+_NEARLY_EQUAL = 0.95
 _OWN_PREFIX = "OTEL_NOVU_"
 _SERVICE_NAME = "service.name"
 _STATE_FOLDER = "otel-novu"
@@ -172,7 +182,8 @@ def _is_there(path: Path) -> bool:
     """Tell whether a file has to be read; one that can't be looked at has, and says why."""
     try:
         # As compose does, a directory is passed over: some keep a virtual environment there.
-        return not path.is_dir() and bool(path.lstat())
+        # So is a pipe, on which a reader would wait for ever.
+        return not path.is_dir() and not path.is_fifo() and bool(path.lstat())
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -278,14 +289,28 @@ def _client_certificate(environment: Environment, cwd: Path) -> tuple[Path | Non
     return certificate, None if key is None else cwd / key
 
 
+def _misspelt(name: str, known: list[str]) -> str | None:
+    """Tell which variable of others' making was meant: a mistyped opt-out must not be silent."""
+    if name.startswith("NOVU_TELEMETRY"):
+        return "NOVU_TELEMETRY"
+    if not name.startswith(("OTEL_", "NOVU_", "MONGO_")):
+        return None
+    close = difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY_EQUAL)
+    return close[0] if close else None
+
+
 def _warnings(environment: Environment) -> Iterator[str]:
     known = [name for variable in VARIABLES for name in variable.names]
     own = [name for name in known if name.startswith(_OWN_PREFIX)]
     for name in sorted({*environment.real, *environment.file}):
-        if name.startswith(_OWN_PREFIX) and name not in known and environment.text(name):
+        if name in known or not environment.text(name) or name.startswith(_STACK_PREFIXES):
+            continue
+        if name.startswith(_OWN_PREFIX):
             close = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
             hint = f"; did you mean {close[0]}?" if close else ""
             yield f"the variable {shown(name)} means nothing to otel-novu and is ignored{hint}"
+        elif meant := _misspelt(name, known):
+            yield f"the variable {shown(name)} means nothing to otel-novu; did you mean {meant}?"
     if environment.value(table.PROTOCOL) is Protocol.HTTP:
         setter = environment.setter(table.ENDPOINT)
         if setter == table.ENDPOINT.name and endpoint.ends_in_metrics_path(

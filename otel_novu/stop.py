@@ -1,16 +1,19 @@
-"""Waits for SIGTERM or SIGINT without a lock that a signal could find taken."""
+"""Waits for SIGTERM, SIGINT or news without a lock that a signal could find taken."""
 
 import contextlib
 import os
 import select
 import signal
-import time
 from types import TracebackType
 from typing import Self
+
+_ALL = 65_536  # what a pipe holds at most
 
 
 class StopSignals:
     """Turns SIGTERM and SIGINT into something to wait for; for the main thread only.
+
+    SIGIO, by which the kernel tells of changes in a folder, ends a wait early.
 
     `threading.Event.set` in a handler can find the event's own lock taken by the very thread
     that it interrupts, so the handler writes to a pipe.
@@ -23,7 +26,8 @@ class StopSignals:
         os.set_blocking(self._write_end, False)
         self.name: str | None = None
         for number in self._SIGNALS:
-            signal.signal(number, self._note)
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGIO, self._wake)
         return self
 
     def __exit__(
@@ -33,26 +37,25 @@ class StopSignals:
         at: TracebackType | None,
     ) -> None:
         # They stay ignored until the process has ended: a second signal must not cut off the end.
-        for number in self._SIGNALS:
+        for number in (*self._SIGNALS, signal.SIGIO):
             signal.signal(number, signal.SIG_IGN)
         os.close(self._read_end)
         os.close(self._write_end)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether a signal came.
+        """Wait at most so long, less where there is news; whether it is time to stop.
 
         Args:
             seconds: how long.
         """
-        deadline = time.monotonic() + seconds
-        while self.name is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            select.select([self._read_end], [], [], left)
-        return True
+        if self.name is None and select.select([self._read_end], [], [], seconds)[0]:
+            os.read(self._read_end, _ALL)
+        return self.name is not None
 
-    def _note(self, number: int, _: object) -> None:
+    def _stop(self, number: int, _: object) -> None:
         self.name = signal.Signals(number).name
+        self._wake(number, _)
+
+    def _wake(self, _number: int, _: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._write_end, b"x")

@@ -324,7 +324,7 @@ def test_a_figure_that_fails_is_said_once_until_it_changes_or_passes(
     assert said(caplog) == [
         f"novu.user.count could not be read: timed out; {follows}",
         f"novu.user.count could not be read: not authorised (code 13); {follows}",
-        "novu.user.count is read again.",
+        "Usage figures are read again.",
     ]
 
 

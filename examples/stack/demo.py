@@ -5,10 +5,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import compare
 import novu_data
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 from stack import Servers, servers, with_database
 from stack_build import StackError, cache_dir
 
@@ -24,8 +26,11 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"The servers could not be handled: {error}", file=sys.stderr)
+        return 1
     mongo_url = with_database(found.mongo_url, DATABASE)
-    _load(mongo_url, found)
+    _load(mongo_url)
     environment = _environment(mongo_url, found)
     _say("One report: otel-novu once")
     if subprocess.run([*_COMMAND, "once"], env=environment, check=False).returncode:
@@ -43,14 +48,13 @@ def main() -> int:
 _COMMAND = (sys.executable, "-m", "otel_novu")
 
 
-def _load(mongo_url: str, found: Servers) -> None:
+def _load(mongo_url: str) -> None:
     """Fill a database of the demo's own."""
     _say(f"Loading Novu-shaped data into database {DATABASE} ...")
     client: MongoClient[novu_data.Document] = MongoClient(mongo_url)
     with client:
         client.drop_database(DATABASE)
         novu_data.load(client[DATABASE], seed=SEED, size=SIZE, now=datetime.now(UTC))
-    found.analyze()
 
 
 def _environment(mongo_url: str, found: Servers) -> dict[str, str]:
@@ -68,7 +72,10 @@ def _say_how_to_go_on(environment: dict[str, str], found: Servers) -> None:
     ours = {name: value for name, value in environment.items() if name not in ("PATH", "HOME")}
     settings = " \\\n  ".join(f"{name}='{value}'" for name, value in ours.items())
     _say(f"\nTo keep it running:\n\n  {settings} \\\n  {sys.executable} -m otel_novu run\n")
-    _say(f"Prometheus is at {found.prometheus}; `make down` stops the servers.")
+    query = urlencode({"g0.expr": "last_over_time(novu_event_count[65m])"})
+    _say(f"In Prometheus: {found.prometheus}/graph?{query}")
+    _say("`make down` stops the servers; what was built stays in the cache for the next time:")
+    _say(f"  {cache_dir()}")
 
 
 def _say(line: str) -> None:
@@ -76,4 +83,9 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; what was whole by then is kept.")
+    except PyMongoError as error:  # its text may hold a piece of the URL
+        sys.exit(f"The database can't be used: {type(error).__name__}")

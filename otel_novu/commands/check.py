@@ -19,6 +19,7 @@ from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import Origin, look_at_instance_id
 
+_MADE_LATER = "`run` or `once` makes one and keeps it"
 # An OTLP request without a metric: every receiver takes it, and nothing arrives.
 _EMPTY_REQUEST = b""
 
@@ -89,7 +90,8 @@ def _instance(settings: Settings, state: StateDirectory) -> Finding:
     if identity.origin is Origin.PROCESS:
         # A missing one is made by `run`; one that can't be read is to be mended.
         missing = _is_missing(state)
-        return Finding("instance id", ok=missing, says=identity.warning or "none")
+        says = f"none is kept yet; {_MADE_LATER}." if missing else identity.warning or ""
+        return Finding("instance id", ok=missing, says=says)
     return Finding("instance id", ok=True, says=f"{identity.value} ({identity.origin.value}).")
 
 

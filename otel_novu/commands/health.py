@@ -32,7 +32,9 @@ def health(settings: Settings, now: Callable[[], float] = time.time) -> int:
         late = now() - newest - settings.interval
         if late > GRACE:
             return _ill(f"the last beacon report is overdue by {late:.0f} s")
-        return _well("run is alive, and its last report was delivered or is kept")
+        waiting = len(spool.look(state).reports)
+        kept = f"; {waiting} reports wait for the collector" if waiting else ""
+        return _well(f"run is alive, and its last report was delivered or is kept{kept}")
 
 
 def _newest_reading(state: StateDirectory) -> float | None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from otel_novu.commands.opening import say_identity, warn_about_state
+from otel_novu.commands.opening import judge_mongo_options, say_identity, warn_about_state
 from otel_novu.exporter import Exporter
 from otel_novu.journal import LOG
 from otel_novu.outcome import Delivered
@@ -27,9 +27,11 @@ def once(settings: Settings, now: Callable[[], float] = time.time) -> int:
         The exit code: 0 only if every report due was delivered and every figure read.
 
     Raises:
+        SettingsError: an option of `MONGO_URL` can't be used.
         StateError: the state directory can't be used.
         Held: another process holds it.
     """
+    judge_mongo_options(settings)
     with StateDirectory.open(settings.state_dir) as state, state.lock("once") as lock:
         warn_about_state(state, lock.why_not_held)
         identity = instance_id(settings.instance_id, state)
@@ -50,12 +52,17 @@ def _judge(settings: Settings, exporter: Exporter) -> int:
             exporter.decision.by,
         )
         wrong = True
-    for meter in exporter.meters:
-        if not isinstance(exporter.outcomes.get(meter), Delivered):
-            LOG.error("The %s report was not delivered.", meter)
-            wrong = True
+    outcomes = exporter.outcomes
+    there = [meter for meter in exporter.meters if isinstance(outcomes.get(meter), Delivered)]
+    missing = [meter for meter in exporter.meters if meter not in there]
     if not exporter.meters:
         LOG.info("Reports go %s.", exporter.destinations)
-    elif not wrong:
-        LOG.info("Delivered to %s: %s.", exporter.destinations, " and ".join(exporter.meters))
-    return int(wrong)
+    if there:
+        LOG.info("Delivered to %s: %s.", exporter.destinations, " and ".join(there))
+    if missing:
+        LOG.error(
+            "Not delivered: %s; what waits in the spool leaves with the next `run`, `once` or "
+            "`spool --flush`.",
+            " and ".join(missing),
+        )
+    return int(wrong or bool(missing))

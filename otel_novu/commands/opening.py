@@ -1,8 +1,29 @@
-"""What `run` and `once` say at the start, alike."""
+"""What `run` and `once` judge and say at the start, alike."""
 
 from otel_novu.journal import LOG
+from otel_novu.settings import Settings, SettingsError
+from otel_novu.sources.failure import ReadFailed
+from otel_novu.sources.novu_db import ignored_options
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import Identity
+
+
+def judge_mongo_options(settings: Settings) -> None:
+    """Judge the options of `MONGO_URL` by the driver's rules, which `settings` does not load.
+
+    One that the driver does not understand is left out of the connection, and warned of.
+
+    Raises:
+        SettingsError: an option that decides on trust or identity can't be used.
+    """
+    if settings.mongo_url is None:
+        return
+    try:
+        ignored = ignored_options(settings.mongo_url)
+    except ReadFailed as error:
+        raise SettingsError(f"MONGO_URL can't be used: {error.reason}") from None
+    for option in ignored:
+        LOG.warning("MONGO_URL's option %s is not understood and is left out; mend it.", option)
 
 
 def warn_about_state(state: StateDirectory, why_not_held: str | None) -> None:

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable
 
-from otel_novu.commands.opening import say_identity, warn_about_state
+from otel_novu.commands.opening import judge_mongo_options, say_identity, warn_about_state
 from otel_novu.exporter import LAST_READING, LAST_SENDING, Exporter
 from otel_novu.journal import LOG
 from otel_novu.schedule import Schedule, steady_time
@@ -16,8 +16,11 @@ from otel_novu.state.identity import instance_id
 from otel_novu.stop import StopSignals
 from otel_novu.version import __version__
 
-# How often the admin setting is looked at, seconds.
+# How often the admin setting is looked at, seconds, where the kernel does not tell of changes in
+# the state directory. Where it does, seldom, and only for what another machine may have changed:
+# to wake at all takes a quarter of a millisecond, and a process without work should take none.
 LOOK = 5.0
+LOOK_WHEN_TOLD = 60.0
 # A fleet that starts in one moment does not send its first reports in one moment.
 MOST_DELAY = 1.0
 
@@ -30,9 +33,11 @@ def run(settings: Settings, now: Callable[[], float] = time.time) -> int:
         now: the wall clock, Unix time in seconds.
 
     Raises:
+        SettingsError: an option of `MONGO_URL` can't be used.
         StateError: the state directory can't be used.
         Held: another process holds it.
     """
+    judge_mongo_options(settings)
     with (
         StateDirectory.open(settings.state_dir) as state,
         state.lock("run") as lock,
@@ -65,7 +70,9 @@ def _report_on_schedule(
     exporter.next_due = lambda: now() + schedule.remaining()
     exporter.deliver_waiting()
     exporter.report()
-    while not stop.wait(min(LOOK, schedule.remaining())):
+    look = LOOK_WHEN_TOLD if state.tell_of_changes() else LOOK
+    follow_consent(settings, exporter, state)  # as it may have changed before that
+    while not stop.wait(min(look, schedule.remaining())):
         follow_consent(settings, exporter, state)
         if flush_request.taken(state):
             exporter.deliver_waiting()

@@ -146,7 +146,10 @@ class CreatedWatch:
                 "The counters of created documents can't be read: they are not sent, and their"
                 " file is left alone."
             )
-            raise ReadFailed("the state of the counters can't be read") from None
+            raise ReadFailed(
+                "the state of the counters can't be read (move created.json in the state directory"
+                " away, and they begin anew)"
+            ) from None
 
     def _save(self) -> None:
         if self._entries is None or self._entries == self._saved:

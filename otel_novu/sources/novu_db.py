@@ -12,6 +12,7 @@ from bson import CodecOptions, ObjectId, json_util
 from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from opentelemetry import context
+from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
 from pymongo.errors import (
     AutoReconnect,
     NetworkTimeout,
@@ -346,7 +347,7 @@ def _is_lawful(option: str, name: str) -> bool:
     except OSError:
         raise NoConnection(f"the file of the URL's option {name} can't be read") from None
     except (PyMongoError, ValueError, TypeError):
-        if _NEVER_IGNORED.match(name):
+        if _NEVER_IGNORED.match(name) and name.lower() in URI_OPTIONS_VALIDATOR_MAP:
             raise NoConnection(f"the URL's option {name} has no lawful value") from None
         return False
     return True

@@ -158,6 +158,20 @@ class FileOps:
         """Tell about a name, not about what a symbolic link points to."""
         return os.stat(name, dir_fd=at, follow_symlinks=False)
 
+    def notify(self, fd: int) -> bool:
+        """Let the kernel send SIGIO whenever a name in an open directory changes; whether it does.
+
+        This is the older one of Linux's two ways, the one that Python has a call for.
+        """
+        if sys.platform != "linux":
+            return False
+        changes = fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MODIFY
+        try:
+            fcntl.fcntl(fd, fcntl.F_NOTIFY, changes | fcntl.DN_MULTISHOT)
+        except OSError:
+            return False
+        return True
+
     def lock(self, fd: int, operation: int) -> None:
         """`flock`, without waiting."""
         if sys.platform != "win32":
@@ -283,6 +297,13 @@ class StateDirectory:
         at: TracebackType | None,
     ) -> None:
         self.close()
+
+    def tell_of_changes(self) -> bool:
+        """Let SIGIO come whenever a file at the top changes, until `close`; whether it will.
+
+        A change by another machine, on a network file system, is not told.
+        """
+        return self._fd is not None and self._files.notify(self._fd)
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None only where it is missing.
@@ -522,6 +543,8 @@ def _judge(path: Path, status: os.stat_result) -> None:
         raise _fault(path, "is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
         raise _fault(path, "is a file")
+    if path.samefile("/"):
+        raise _fault(path, "is the root of the file system")
     if status.st_uid != os.geteuid():
         owners = f"user {status.st_uid}, not to user {os.geteuid()}"
         raise _fault(path, f"belongs to {owners}, who runs otel-novu")
