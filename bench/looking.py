@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from otel_novu.commands.run import LOOK, follow_consent
+from otel_novu.commands.run import LOOK_WHEN_TOLD, follow_consent
 from otel_novu.exporter import Exporter
 from otel_novu.schedule import Schedule, steady_time
 from otel_novu.settings import load
@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory(prefix="otel-novu-bench-") as folder:
         exporter = Exporter(settings, state, identity, decision)
         schedule = Schedule.start(identity.value, settings.interval, time.time, steady_time)
         began = time.process_time()
-        for _ in range(int(DAY / LOOK)):
+        for _ in range(int(DAY / LOOK_WHEN_TOLD)):
             stop.wait(min(1e-9, schedule.remaining()))
             follow_consent(settings, exporter, state)
             flush_request.taken(state)
