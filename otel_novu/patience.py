@@ -1,6 +1,5 @@
 """Does what may hang on a thread of its own, so that nobody waits for it longer than he wants."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,7 +39,9 @@ class Patience:
         answers: list[T] = []
         task = _Task(lambda: answers.append(call()))
         with self._changed:
-            self._accept(task)
+            if self._hangs():
+                raise TimeoutError
+            self._add(task)
             self._await(task)
         if task.error is not None:
             raise task.error
@@ -54,7 +55,10 @@ class Patience:
         """
         task = _Task(call)
         with self._changed:
+            hangs = self._hangs()
             self._add(task)
+            if hangs:
+                raise TimeoutError
             self._await(task, give_up=False)
         if task.error is not None:
             raise task.error
@@ -71,11 +75,9 @@ class Patience:
             self._seconds = seconds
             self._changed.notify_all()
 
-    def _accept(self, task: "_Task") -> None:
+    def _hangs(self) -> bool:
         running = self._running
-        if running is not None and time.monotonic() - running.asked >= self._seconds:
-            raise TimeoutError
-        self._add(task)
+        return running is not None and time.monotonic() - running.begun >= self._seconds
 
     def _add(self, task: "_Task") -> None:
         self._waiting.append(task)
@@ -109,13 +111,15 @@ class Patience:
         with self._changed:
             self._running = self._waiting.popleft() if self._waiting else None
             self._alive = self._running is not None
+            if self._running is not None:
+                self._running.begun = time.monotonic()
             return self._running
 
 
 class _Task:
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
-        self.asked = time.monotonic()
+        self.asked = self.begun = time.monotonic()
         self.done = False
         self.error: BaseException | None = None
 
@@ -125,7 +129,3 @@ class _Task:
         except BaseException as error:  # noqa: BLE001 - it is its caller's
             self.error = error
         self.done = True
-
-
-FOREVER = math.inf
-"""Patience without an end."""

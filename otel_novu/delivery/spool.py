@@ -270,14 +270,22 @@ class Spool:
             )
 
     def _first(self, entries: Iterator[_Entry]) -> Report | None:
-        """Read the first that can be read; set aside those before it that are damaged."""
+        """Read the first that can be read; set aside those before it that are damaged.
+
+        Where the disk can't be read just now, what lies on it keeps its place, and what memory
+        holds does not wait for it.
+        """
+        disk_answers = True
         for entry in entries:
+            if entry.body is None and not disk_answers:
+                continue
             try:
                 return self._fetch(entry)
             except Unreadable as error:
                 if error.passing:
                     self._journal.failed("reading", f"{error}; it is tried again.")
-                    return None
+                    disk_answers = False
+                    continue
                 self._move_out(entry, f"The report {entry.name} is given up: {error.why}.")
         return None
 
