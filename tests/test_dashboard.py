@@ -208,3 +208,19 @@ def test_the_home_dashboard_of_the_demo_is_this_one() -> None:
     mounted = [mount.split(":")[1] for mount in grafana["volumes"]]
     assert str(home.parent) in mounted
     assert home.name == novu_dashboard.FILE.name
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pictures_are_small_and_told_of(theme: str) -> None:
+    picture = ROOT / "docs" / "images" / f"dashboard-{theme}.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 300_000
+    assert f"images/{picture.name}" in (ROOT / "docs" / "viewing.md").read_text()
+
+
+def test_what_the_documentation_of_viewing_links_to_exists() -> None:
+    text = (ROOT / "docs" / "viewing.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / "docs" / link).exists(), link

@@ -169,7 +169,8 @@ def _reading_time(ago: str) -> str:
     """When each exporter read last; without those that have said since that usage is off."""
     read = last(USAGE_TIME, ago=ago)
     off_since = f"{last(BEACON_TIME, ago=ago)} * (1 - {last(USAGE_ENABLED, ago=ago)})"
-    return f"{read}\nunless\n{read} < {off_since}"
+    # Usage and beacon are two scopes: a collector may tell them apart by a label.
+    return f"{read}\nunless on (job, instance) (\n  {read}\n  < on (job, instance) {off_since}\n)"
 
 
 def _of_one_exporter(value: str, reading_time: str, needed: list[str]) -> str:
