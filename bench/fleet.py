@@ -17,6 +17,7 @@ from addresses import Addresses
 from installed import Installed
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
 )
 from processes import cpu_of_family, seconds_of
 from relay import relay
@@ -155,9 +156,7 @@ class Fleet:
             writer.close()
         except OSError as error:
             return type(error).__name__
-        status, _, body = answer.partition(b"\r\n\r\n")
-        taken = status.startswith(b"HTTP/1.1 200") and not body
-        return "taken" if taken else status.split(b"\r\n")[0].decode()
+        return _judged(answer)
 
     async def _watch(self, hour: Hour) -> None:
         while True:
