@@ -26,6 +26,7 @@ from scripted_mongo import Document, answering, failing, scripted_mongo
 from servers import ExporterRunner
 
 from otel_novu import cli
+from otel_novu.delivery.otlp import sender
 from otel_novu.environment.table import VARIABLES
 from otel_novu.settings import load
 from otel_novu.state.directory import StateDirectory
@@ -436,6 +437,20 @@ def test_the_url_may_stand_in_a_file(tmp_path: Path) -> None:
     assert read.mongo_url.reveal() == f"mongodb://root:{MARK}@db/novu-db"
     assert MARK not in repr(read)
     assert MARK not in str(read)
+
+
+def test_settings_and_what_is_made_of_them_do_not_show_a_secret() -> None:
+    variables = {
+        MONGO_URL: f"mongodb://root:{MARK}@db/novu-db",
+        ENDPOINT: f"http://u:{MARK}@collector:4318/?token={MARK}",
+        HEADERS: f"x-token={MARK}",
+    }
+    read = load(variables, env_file=None, cwd=Path("/"), home=Path("/"))
+    made = sender(read.otlp)
+    for thing in (read, read.otlp, read.mongo_url, *read.otlp.headers.values(), made):
+        for text in (repr(thing), str(thing), f"{thing}", f"{[thing]}"):
+            assert sightings(text, [MARK]) == []
+    assert made.destination == "http://collector:4318/v1/metrics"
 
 
 WRITERS: Mapping[str, Callable[[StateDirectory], object]] = {

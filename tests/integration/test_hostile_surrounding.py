@@ -15,11 +15,14 @@ from bson import Decimal128
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from pymongo.database import Database
 from receivers import GrpcSink, HttpSink
 from scripted_mongo import Document, answering, scripted_mongo
 from servers import ExporterRunner, eventually
 
+import otel_novu
 from otel_novu.exporter import Exporter
 from otel_novu.metrics.beacon import BEACON, Host
 from otel_novu.metrics.metric import Metric
@@ -324,6 +327,32 @@ def test_what_the_door_keeps_in_is_said_and_counted_in_the_next_beacon(
     found = otlp_reports.points(*reports)
     assert otlp_reports.values(found, "novu.integration.count", "novu.provider.id") == {"fcm": 3}
     assert otlp_reports.value(found, "novu.user.count") == 5
+
+
+def test_an_application_of_its_own_hands_out_what_looks_as_its_row_says(state_dir: Path) -> None:
+    beyond = providers(("fcm", 3), ("Some Thing", MOST), ("Other Thing", MOST))
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    with scripted_mongo(lying(integrations=beyond)) as server:
+        variables = {
+            "MONGO_URL": f"mongodb://127.0.0.1:{server.port}/novu-db",
+            "OTEL_NOVU_STATE_DIR": str(state_dir),
+        }
+        settings = load(variables, env_file=None, cwd=state_dir, home=state_dir)
+        with otel_novu.register_usage(provider, settings=settings):
+            found = eventually(reader.get_metrics_data)
+    provider.shutdown()
+    assert found is not None
+    shown = [
+        (metric.name, point.value, dict(point.attributes or {}))
+        for metric in found.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
+    ]
+    assert all(ROWS[name].admits(value, attributes) for name, value, attributes in shown)
+    assert ("novu.integration.count", 3, {"novu.provider.id": "fcm"}) in shown
+    assert ("novu.user.count", 5, {}) in shown
+    assert "other" not in str(shown)
 
 
 def dropped_in(reports: list[ExportMetricsServiceRequest]) -> float:
