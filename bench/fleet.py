@@ -172,6 +172,15 @@ class Fleet:
             return str(answer.read().decode())
 
 
+def _judged(answer: bytes) -> str:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = head.partition(b"\r\n")[0].decode(errors="replace")
+    if not status.startswith("HTTP/1.1 200"):
+        return status or "no answer"
+    rejected = ExportMetricsServiceResponse.FromString(body).partial_success.rejected_data_points
+    return "rejected in part" if rejected else "taken"
+
+
 def a_day(
     program: Installed, at: Addresses, instances: int, hours: int, seconds: float
 ) -> list[Row]:
