@@ -322,7 +322,6 @@ def placed(variables: Mapping[str, str], peers: Peers) -> dict[str, str]:
     }
 
 
-@pytest.mark.long
 @settings(
     max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
