@@ -7,10 +7,9 @@ from contextlib import suppress
 from functools import partial
 from threading import Lock
 
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
-
 from otel_novu import settings as s
 from otel_novu import unread
+from otel_novu.console import PatientConsole
 from otel_novu.delivery.otlp import sender
 from otel_novu.delivery.queue import Attempt, Queue
 from otel_novu.delivery.spool import Spool
@@ -18,6 +17,7 @@ from otel_novu.journal import Journal
 from otel_novu.meter import ReportMeter, Request
 from otel_novu.metrics import beacon, usage
 from otel_novu.outcome import Delivered, Outcome, Sender
+from otel_novu.patience import Patience
 from otel_novu.pipeline import Outlets, Pipeline, R
 from otel_novu.reports import Sources, beacon_meter, usage_meter
 from otel_novu.sources.beacon_source import BeaconSource
@@ -28,12 +28,14 @@ from otel_novu.state.directory import NotKept, StateDirectory
 from otel_novu.state.identity import Identity
 from otel_novu.state.pseudonym import pseudonyms
 
-# A last report at the end of the process: reading and sending must fit into a container's
-# grace period of ten seconds with room to spare.
-LAST_READING = 2.0
-LAST_SENDING = 2.0
+# A last report at the end of the process, seconds: reading, handing over and sending come to less
+# than five, whatever hangs.
+LAST_READING = 1.5
+LAST_SENDING = 1.75
 # From the last figure to the report on disk, seconds, on a bad night.
 _HANDING_OVER = 0.5
+# How long a report may take to be written to the console, seconds.
+_CONSOLE_PATIENCE = 5.0
 _NO_FIGURE_FOLLOWS = "the beacon goes on, and they are tried again with the next report"
 # What is left of a reading's time after an earlier one, seconds, below which it is left out.
 _LEAST_READING = 0.5
@@ -71,7 +73,10 @@ class Exporter:
         self._state = state
         self._now = now
         self._began = now()
+        self._console = Patience("otel-novu-console", _CONSOLE_PATIENCE)
         self._reading_usage = Lock()
+        self._waiting_to_read_usage = Lock()
+        self._last_reading_ends = math.inf
         self._begin_to_forget = False
         # Of usage pipelines that are gone: the counters of the beacon never fall.
         self._rejected = self._kept_in = 0
@@ -100,7 +105,7 @@ class Exporter:
     @property
     def failed(self) -> bool:
         """Whether the last attempt of some meter did not deliver."""
-        return not all(isinstance(outcome, Delivered) for outcome in self.outcomes.values())
+        return not all(isinstance(outcome, Delivered) for outcome in [*self.outcomes.values()])
 
     @property
     def console_failed(self) -> bool:
@@ -111,6 +116,11 @@ class Exporter:
     def waiting(self) -> int:
         """Reports that wait for delivery."""
         return self._spool.waiting_total
+
+    @property
+    def unkept(self) -> int:
+        """Those of them that the disk does not hold."""
+        return sum(not report.kept for report in self._spool.reports())
 
     @property
     def destinations(self) -> str:
@@ -124,15 +134,15 @@ class Exporter:
     def set_usage(self, decision: Decision) -> None:
         """Let the usage pipeline come or go whole; the beacon's does not notice."""
         self.decision = decision
-        # What could not be kept was said at the start.
-        with suppress(NotKept):
-            keep_decision(self._state, decision)
         if not decision.enabled:
             self._drop_usage()
         elif self._usage is None and self._settings.mongo_url is not None:
             self._usage_source.end_by(math.inf)
             meter = usage_meter(self._settings, self.identity.value, self._began)
             self._usage = self._pipeline("usage", meter, self._read_usage)
+        # What could not be kept was said at the start.
+        with suppress(NotKept):
+            keep_decision(self._state, decision)
 
     def _drop_usage(self) -> None:
         gone, self._usage = self._usage, None
@@ -146,8 +156,9 @@ class Exporter:
 
     def report_usage(self) -> None:
         """Begin a report of the usage figures alone, where they are on."""
-        if self._usage is not None and self._exporters:
-            self._usage.report(self._settings.query_timeout)
+        pipeline = self._usage
+        if pipeline is not None and self._exporters:
+            pipeline.report(self._settings.query_timeout)
 
     def report(self, reading: float | None = None) -> None:
         """Begin a report of each pipeline; returns at once.
@@ -168,7 +179,8 @@ class Exporter:
                 which then is the last one.
             sending: seconds for the delivery.
         """
-        deadline = time.monotonic() + reading + _HANDING_OVER
+        self._last_reading_ends = time.monotonic() + reading
+        deadline = self._last_reading_ends + _HANDING_OVER
         self._usage_source.end_by(reading)
         self.report(reading)
         for pipeline in self._pipelines():
@@ -192,7 +204,8 @@ class Exporter:
             pipeline.deliver_waiting()
 
     def _pipelines(self) -> list[Pipeline[beacon.BeaconReading] | Pipeline[usage.UsageReading]]:
-        return [self._beacon, *([self._usage] if self._usage is not None else [])]
+        other = self._usage  # once, as it may go meanwhile
+        return [self._beacon, *([other] if other is not None else [])]
 
     def _pipeline(
         self, name: str, meter: ReportMeter[R], read: Callable[[float], R | None]
@@ -205,7 +218,7 @@ class Exporter:
             queue = Queue(name, self._spool, self._sender, timeout, self.journal, record)
         console = None
         if s.Exporter.CONSOLE in self._exporters:
-            console = ConsoleMetricExporter()
+            console = PatientConsole(self._console)
         outlets = Outlets(queue, console, partial(self._record_console, name))
         return Pipeline(name, meter, read, outlets, self.journal)
 
@@ -234,11 +247,11 @@ class Exporter:
 
     def _read_usage(self, timeout: float) -> usage.UsageReading | None:
         deadline = time.monotonic() + timeout
-        if not self._reading_usage.acquire(timeout=timeout):
+        if not self._take_turn(timeout):
             return None
         try:
             self._forget_begin()
-            left = deadline - time.monotonic()
+            left = min(deadline, self._last_reading_ends) - time.monotonic()
             if left < min(_LEAST_READING, timeout / 2) or not self.decision.enabled:
                 return None
             round_ = self._usage_source.read(left, self._now)
@@ -248,6 +261,25 @@ class Exporter:
         self.unread_figures = round_.reasons
         unread.say(self.journal, round_.reasons, _NO_FIGURE_FOLLOWS)
         return round_.reading
+
+    def _take_turn(self, timeout: float) -> bool:
+        """Wait for the end of an earlier reading; one may wait, what else comes due is left out."""
+        subject = "usage pace"
+        if self._reading_usage.acquire(blocking=False):
+            self.journal.passed(subject, "Usage figures are read as often as they are due again.")
+            return True
+        if self._waiting_to_read_usage.acquire(blocking=False):
+            try:
+                if self._reading_usage.acquire(timeout=timeout):
+                    return True
+            finally:
+                self._waiting_to_read_usage.release()
+        self.journal.failed(
+            subject,
+            "A reading of the usage figures takes longer than the time between two reports "
+            "(OTEL_METRIC_EXPORT_INTERVAL); those that come due meanwhile are left out.",
+        )
+        return False
 
     def _record_attempt(self, meter: str, attempt: Attempt) -> None:
         report = attempt.report

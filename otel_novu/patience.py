@@ -64,9 +64,9 @@ class Patience:
             raise task.error
 
     def begin(self, call: Callable[[], object]) -> None:
-        """Do it without being waited for; left out where an earlier one has not ended."""
+        """Do it without being waited for; left out where another has not begun yet."""
         with self._changed:
-            if self._running is None and not self._waiting:
+            if not self._waiting:
                 self._add(_Task(call))
 
     def wait_at_most(self, seconds: float) -> None:

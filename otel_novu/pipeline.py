@@ -94,8 +94,12 @@ class Pipeline(Generic[R]):
             name=f"otel-novu-{self.name}-report",
             daemon=True,
         )
-        self._under_way.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            self._stumbled("no thread could be started")
+        else:
+            self._under_way.append(thread)
 
     def deliver_waiting(self) -> None:
         """See to the delivery of reports that wait from an earlier run."""

@@ -104,15 +104,24 @@ def test_patience_may_end_while_somebody_waits(gate: threading.Event) -> None:
     assert time.monotonic() - began < BOUND
 
 
-def test_what_is_begun_while_an_earlier_one_runs_is_left_out(gate: threading.Event) -> None:
+def test_of_what_is_begun_while_another_hangs_one_waits_and_the_rest_is_left_out(
+    gate: threading.Event,
+) -> None:
     patience = Patience(NAME, math.inf)
     done: list[int] = []
-    patience.begin(lambda: gate.wait(60))
+    begun = threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        gate.wait(60)
+
+    patience.begin(hang)
+    assert begun.wait(10)
     for number in range(100):
         patience.begin(lambda n=number: done.append(n))  # type: ignore[misc]
     gate.set()
     patience.do(lambda: None)
-    assert done == []
+    assert done == [0]
 
 
 # --- the state directory -------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def _is_missing(state: StateDirectory) -> bool:
 def _flag(decision: Decision, admin: Admin) -> Finding:
     word = "on" if decision.enabled else "off"
     says = f"{word}, decided by {decision.by}"
-    if admin is Admin.UNREADABLE and decision.changeable:
+    if admin in (Admin.UNREADABLE, Admin.NO_ANSWER) and decision.changeable:
         mend = "otel-novu telemetry enable or disable writes it anew"
         return Finding("usage figures", ok=False, says=f"{says}; {mend}.")
     return Finding("usage figures", ok=True, says=f"{says}.")

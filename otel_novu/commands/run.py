@@ -1,18 +1,24 @@
 """`otel-novu run`: reports until SIGTERM or SIGINT."""
 
+import os
 import random
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from otel_novu.commands.opening import judge_mongo_options, say_identity, warn_about_state
 from otel_novu.exporter import LAST_READING, LAST_SENDING, Exporter
 from otel_novu.journal import LOG
+from otel_novu.patience import Patience
+from otel_novu.patient_log import patient_log
 from otel_novu.schedule import Schedule, steady_time
 from otel_novu.settings import Settings
 from otel_novu.state import flush_request
-from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.consent import Admin, decide, read_admin
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import instance_id
+from otel_novu.state.patient import PatientDirectory
 from otel_novu.stop import StopSignals
 from otel_novu.version import __version__
 
@@ -23,14 +29,25 @@ LOOK = 5.0
 LOOK_WHEN_TOLD = 60.0
 # A fleet that starts in one moment does not send its first reports in one moment.
 MOST_DELAY = 1.0
+# What the disk may take for one operation, seconds, and at the end of the process; who we are and
+# what may be sent has no bound: nothing can be done before that is known.
+DISK_PATIENCE = 5.0
+LAST_DISK_PATIENCE = 0.5
+# What threads may take to end by themselves at the end of the process, seconds.
+_ENDING = 0.25
 
 
-def run(settings: Settings, now: Callable[[], float] = time.time) -> int:
+def run(
+    settings: Settings,
+    now: Callable[[], float] = time.time,
+    steady: Callable[[], float] = steady_time,
+) -> int:
     """Report at once, then at the instance's own minute of each interval, until told to stop.
 
     Args:
         settings: what the user set.
         now: the wall clock, Unix time in seconds.
+        steady: a clock that only grows at its pace, in seconds.
 
     Raises:
         SettingsError: an option of `MONGO_URL` can't be used.
@@ -39,8 +56,9 @@ def run(settings: Settings, now: Callable[[], float] = time.time) -> int:
     """
     judge_mongo_options(settings)
     with (
-        StateDirectory.open(settings.state_dir) as state,
-        state.lock("run") as lock,
+        patient_log(),
+        PatientDirectory.open(settings.state_dir) as state,
+        state.holding("run") as lock,
         StopSignals() as stop,
     ):
         warn_about_state(state, lock.why_not_held)
@@ -49,41 +67,65 @@ def run(settings: Settings, now: Callable[[], float] = time.time) -> int:
         decision = decide(settings.telemetry, read_admin(state))
         exporter = Exporter(settings, state, identity, decision, now)
         delay = random.uniform(0, MOST_DELAY)  # noqa: S311 - spreads load, guards nothing
+        state.wait_at_most(DISK_PATIENCE)
         _say_start(settings, exporter, delay)
         if not stop.wait(delay):
-            _report_on_schedule(settings, exporter, state, stop, now)
+            schedule = Schedule.start(identity.value, settings.interval, now, steady)
+            exporter.next_due = lambda: now() + schedule.remaining()
+            _report_on_schedule(exporter, schedule, stop, _Lookout(settings, exporter, state))
+        state.wait_at_most(LAST_DISK_PATIENCE)
         LOG.info("Stopping on %s: a last report, then the end.", stop.name)
         exporter.report_and_close(LAST_READING, LAST_SENDING)
+        _wait_for_threads()
         _say_end(exporter)
+        _end_at_once_where_something_hangs()
+    _wait_for_threads()
+    _end_at_once_where_something_hangs()  # the disk, only now
     return 0
 
 
 def _report_on_schedule(
-    settings: Settings,
-    exporter: Exporter,
-    state: StateDirectory,
-    stop: StopSignals,
-    now: Callable[[], float],
+    exporter: Exporter, schedule: Schedule, stop: StopSignals, lookout: "_Lookout"
 ) -> None:
-    identity = exporter.identity.value
-    schedule = Schedule.start(identity, settings.interval, now, steady_time)
-    exporter.next_due = lambda: now() + schedule.remaining()
+    """Report when that is due; nothing is done here that could hang."""
     exporter.deliver_waiting()
     exporter.report()
-    look = LOOK_WHEN_TOLD if state.tell_of_changes() else LOOK
-    follow_consent(settings, exporter, state)  # as it may have changed before that
-    while not stop.wait(min(look, schedule.remaining())):
-        follow_consent(settings, exporter, state)
-        if flush_request.taken(state):
-            exporter.deliver_waiting()
+    lookout.look()  # as something may have changed before changes were told
+    while not stop.wait(min(lookout.interval, schedule.remaining())):
+        lookout.look()
         if schedule.remaining() <= 0:
             schedule.advance()
             exporter.report()
 
 
+class _Lookout:
+    """Looks at what others write into the state directory, on a thread that the disk may hold."""
+
+    def __init__(self, settings: Settings, exporter: Exporter, state: StateDirectory) -> None:
+        self._look = partial(_look, settings, exporter, state)
+        self._thread = Patience("otel-novu-lookout", 0.0)
+        self.interval = LOOK_WHEN_TOLD if state.tell_of_changes() else LOOK
+
+    def look(self) -> None:
+        self._thread.begin(self._look)
+
+
+def _look(settings: Settings, exporter: Exporter, state: StateDirectory) -> None:
+    try:
+        follow_consent(settings, exporter, state)
+        if flush_request.taken(state):
+            exporter.deliver_waiting()
+    except Exception as error:  # noqa: BLE001 - it must be looked again, and reports go on
+        why = type(error).__name__
+        exporter.journal.failed("lookout", f"Looking at the admin setting stumbled ({why}).")
+
+
 def follow_consent(settings: Settings, exporter: Exporter, state: StateDirectory) -> None:
     """Look at the admin setting, and let the usage figures come or go with it."""
-    decision = decide(settings.telemetry, read_admin(state))
+    admin = read_admin(state)
+    if admin is Admin.NO_ANSWER:
+        return  # all stays as it is: what can't be read just now was not changed just now either
+    decision = decide(settings.telemetry, admin)
     if decision.enabled != exporter.decision.enabled:
         LOG.info("Usage figures are %s now: %s.", "on" if decision.enabled else "off", decision.by)
         exporter.set_usage(decision)
@@ -111,10 +153,27 @@ def _say_start(settings: Settings, exporter: Exporter, delay: float) -> None:
 
 
 def _say_end(exporter: Exporter) -> None:
-    waiting = exporter.waiting
+    lost = exporter.unkept
+    waiting = exporter.waiting - lost
+    if lost:
+        LOG.error("%d reports were held in memory only, and are lost.", lost)
     if waiting:
         LOG.warning("Stopped; %d reports wait in the spool for the next start.", waiting)
+    elif lost:
+        LOG.warning("Stopped.")
     elif exporter.meters:
         LOG.info("Stopped; every report was delivered.")
     else:
         LOG.info("Stopped.")
+
+
+def _wait_for_threads() -> None:
+    deadline = time.monotonic() + _ENDING
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(_ENDING / 10)
+
+
+def _end_at_once_where_something_hangs() -> None:
+    """End without the interpreter's own end, which would wait for a disk, a pipe or a driver."""
+    if threading.active_count() > 1:
+        os._exit(0)

@@ -75,10 +75,17 @@ class Queue:
         with self._lock:
             self._wake.set()
             if self._worker is None and self._spool.waiting(self._meter):
-                self._worker = Thread(
-                    target=self._work, name=f"otel-novu-{self._meter}-delivery", daemon=True
-                )
-                self._worker.start()
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        name = f"otel-novu-{self._meter}-delivery"
+        worker = Thread(target=self._work, name=name, daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # the system gives no more threads
+            self._stumbled("no thread could be started")
+        else:
+            self._worker = worker
 
     def wind_up(self, timeout: float) -> None:
         """Give what waits one more attempt, then stop; returns at once.
@@ -103,11 +110,14 @@ class Queue:
         except Exception as error:  # noqa: BLE001 - the thread must never end in a traceback
             with self._lock:
                 self._worker = None
-            self._journal.failed(
-                f"{self._meter} delivery",
-                f"Delivery of the {self._meter} reports stumbled ({type(error).__name__}); "
-                "it is tried again with the next report.",
-            )
+            self._stumbled(type(error).__name__)
+
+    def _stumbled(self, why: str) -> None:
+        self._journal.failed(
+            f"{self._meter} delivery",
+            f"Delivery of the {self._meter} reports stumbled ({why}); "
+            "it is tried again with the next report.",
+        )
 
     def _go_on(self) -> bool:
         with self._lock:
@@ -133,7 +143,7 @@ class Queue:
             Seconds until the next attempt makes sense; 0 where nothing waits.
         """
         refused: list[Report] = []
-        report = self._spool.oldest(self._meter)
+        report = None if self._must_wait() else self._spool.oldest(self._meter)
         while report is not None and not self._must_wait():
             outcome = self._attempt(report)
             match outcome:

@@ -18,6 +18,7 @@ class Admin(Enum):
     ON = "on"
     OFF = "off"
     UNREADABLE = "unreadable"
+    NO_ANSWER = "no answer"  # it can't be read just now, by a fault of the moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def decide(variable: bool | None, admin: Admin) -> Decision:  # noqa: FBT001 - t
         return Decision(variable, "NOVU_TELEMETRY", changeable=False)
     if admin is Admin.UNSET:
         return Decision(enabled=True, by="the default", changeable=True)
-    if admin is Admin.UNREADABLE:
+    if admin in (Admin.UNREADABLE, Admin.NO_ANSWER):
         return Decision(enabled=False, by="an admin setting that can't be read", changeable=True)
     return Decision(admin is Admin.ON, "the admin setting", changeable=True)
 
@@ -55,8 +56,8 @@ def read_admin(state: StateDirectory) -> Admin:
     """Read the admin setting; only a missing file means that there is none."""
     try:
         word = state.read(FILE)
-    except Unreadable:
-        return Admin.UNREADABLE
+    except Unreadable as error:
+        return Admin.NO_ANSWER if error.passing else Admin.UNREADABLE
     if word is None:
         return Admin.UNSET
     if word == _WORDS[True]:
