@@ -1,9 +1,10 @@
 """The bare pymongo script that a round is compared with: no more than what must be done.
 
 It connects, authenticates, asks the questions of a round side by side, and closes. No time
-limit, no fault handled, no answer judged.
+limit, no fault handled, no answer judged. As a command it does so once: python bare.py MONGO_URL
 """
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,3 +64,7 @@ def window(begin: int, end: int) -> Document:
     """The filter for documents whose `_id` was made from one second to before another."""
     first, after = (ObjectId(at.to_bytes(4, "big") + bytes(8)) for at in (begin, end))
     return {"_id": {"$gte": first, "$lt": after}}
+
+
+if __name__ == "__main__":
+    bare_round(sys.argv[1])

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -163,6 +163,13 @@ def cpu_of_family(pids: Sequence[int]) -> float:
 
 
 def _cpu_of_tree(pid: int) -> float:
+    # What ended since it was listed is in its parent's account.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return _cpu_of_living(pid)
+    return 0.0
+
+
+def _cpu_of_living(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = sum(int(number) for number in fields[11:15]) / _TICKS
     return own + sum(_cpu_of_tree(child) for child in _children(pid))

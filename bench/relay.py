@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 _PIECE = 64 * 1024
-_KEPT = 4 * 1024
+_KEPT = 64 * 1024
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Exchange:
     Args:
         sent: bytes to the server.
         received: bytes from the server.
-        head: the first kilobytes to the server.
+        head: the first 64 KiB to the server.
         answered: `time.monotonic` of the first answer, None before.
     """
 

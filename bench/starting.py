@@ -1,11 +1,12 @@
 """How long `run` takes to its first beacon, and how long the other commands take."""
 
+import tempfile
 import time
 from functools import partial
 
 from addresses import Addresses
 from installed import Installed
-from processes import importing, running, seconds_of, third_party
+from processes import HERE, importing, running, seconds_of, third_party
 from relay import Relay, relay
 from rows import AtMost, Row, paired
 from samples import interleave
@@ -14,6 +15,11 @@ BEACON = b"otel_novu.beacon"
 # At most a second where imports take four tenths of one.
 MOST_OVER_IMPORTS = 2.5
 MOST_FOR_HELP = 0.25
+COMMANDS = ("--help", "show", "check", "health")
+BARE = (
+    "for comparison, a bare pymongo script that asks a round's questions: half a second of it, as "
+    "of `show` and `check`, is its end, where the driver waits for threads that sleep so long"
+)
 
 
 def first_beacon(program: Installed, at: Addresses, times: int) -> Row:
@@ -38,25 +44,27 @@ def first_beacon(program: Installed, at: Addresses, times: int) -> Row:
 
 
 def commands(program: Installed, at: Addresses, times: int) -> list[Row]:
-    """`--help`, `show` and `check` against an interpreter that does nothing."""
-    variables = at.variables()
-    ways = {
-        name: partial(seconds_of, [program.exporter, *name.split()], variables)
-        for name in ("--help", "show", "check")
-    }
-    ways["nothing"] = partial(seconds_of, [program.python, "-c", "pass"], variables)
-    taken = interleave(ways, times)
+    """Commands that do not run on, against an interpreter that does nothing."""
+    with tempfile.TemporaryDirectory(prefix="otel-novu-bench-") as state:
+        variables = {**at.variables(), "OTEL_NOVU_STATE_DIR": f"{state}/state"}
+        ways = {name: partial(seconds_of, [program.exporter, name], variables) for name in COMMANDS}
+        bare = [program.python, str(HERE / "bare.py"), at.mongo_url]
+        ways["bare"] = partial(seconds_of, bare, variables)
+        ways["nothing"] = partial(seconds_of, [program.python, "-c", "pass"], variables)
+        # `health` is well only while `run` runs.
+        with running(program, variables):
+            taken = interleave(ways, times)
     return [
         paired(
             f"command.{name.strip('-')}",
-            f"`otel-novu {name}`",
+            BARE if name == "bare" else f"`otel-novu {name}`",
             taken[name],
             taken["nothing"],
             unit="ms",
             against="a bare interpreter",
             goals=(AtMost(MOST_FOR_HELP, of_ratio=False),) if name == "--help" else (),
         )
-        for name in ("--help", "show", "check")
+        for name in (*COMMANDS, "bare")
     ]
 
 
