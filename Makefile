@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 FURTHER_PYTHONS ?= 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-quick test-wheel test-pythons check format docs dashboard \
+.PHONY: help setup demo down test test-quick test-wheel test-pythons check format docs golden dashboard \
   bench bench-quick lock clean
 
 help:  ## this list
@@ -55,6 +55,9 @@ docs: setup  ## write docs/metrics.md, privacy.md and settings.md anew from the 
 	$(BIN)/python -m otel_novu metrics --markdown > docs/metrics.md
 	$(BIN)/python -m otel_novu metrics --privacy > docs/privacy.md
 	$(BIN)/python -m otel_novu metrics --settings > docs/settings.md
+
+golden: setup  ## write the golden file of both reports anew
+	OTEL_NOVU_WRITE_GOLDEN=1 $(PYTEST) tests/integration/test_golden.py
 
 dashboard: setup  ## write the dashboard's JSON anew from the rows
 	$(BIN)/python examples/grafana/novu_dashboard.py

@@ -39,12 +39,13 @@ RUN = (
     "MONGO_URL='mongodb://root:secret@localhost:27017/novu-db?authSource=admin' "
     "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 otel-novu run"
 )
+DOCKER = "docker compose -f examples/stack/compose.yaml up"
 MAKE = ["make demo", "make test", "make check"]
 EXPORTER = ["otel-novu show", "otel-novu check", "otel-novu once", "otel-novu health"]
 
 
 def test_every_command_of_the_readme_is_known_to_these_tests() -> None:
-    assert sorted(commands()) == sorted([PIP, RUN, *MAKE, *EXPORTER])
+    assert sorted(commands()) == sorted([PIP, RUN, DOCKER, *MAKE, *EXPORTER])
 
 
 @pytest.mark.parametrize("command", MAKE)
@@ -136,6 +137,12 @@ def test_the_commands_that_ask_whether_all_is_well_say_yes(
     assert running.terminate() == 0
 
 
+def test_the_compose_file_that_the_readme_names_brings_up_all_that_it_promises() -> None:
+    # By form, as there may be no Docker engine; tests/test_containers.py looks at the rest.
+    services = yaml.safe_load((ROOT / DOCKER.split()[3]).read_text())["services"]
+    assert {"database", "exporter", "collector", "prometheus", "grafana"} <= set(services)
+
+
 def test_the_lines_for_a_collector_of_ones_own_are_a_whole_configuration(tmp_path: Path) -> None:
     (snippet,) = blocks("yaml")
     assert len(snippet.splitlines()) == 3
@@ -155,12 +162,13 @@ def test_the_readme_lists_every_command_of_the_program(exporter: ExporterRunner)
 
 
 def test_the_readme_names_no_variable_that_the_settings_do_not_know() -> None:
-    known = {row.name for row in VARIABLES} | {row.winner for row in VARIABLES if row.winner}
+    known = {name for row in VARIABLES for name in row.names} | {"OTEL_NOVU_CACHE"}
     named = set(re.findall(r"`((?:OTEL|NOVU|MONGO)_[A-Z_]*[A-Z])[`=]", README))
     assert named <= known
 
 
 def test_the_files_that_the_readme_links_to_exist() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
