@@ -1,0 +1,94 @@
+"""What the tests of faults share: a collector that hands on to a sink, and what arrived there."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import otlp_reports
+import stack
+from receivers import HttpSink
+from servers import eventually
+
+from otel_novu.delivery import spool
+from otel_novu.state.directory import StateDirectory
+
+BOUND = 15.0
+"""Seconds within which something has to come that a fault of a minute must not hold up."""
+
+SECOND = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+"""Reports every second, so that an outage of seconds is one of many reports."""
+
+# The shared configuration, handing on to a sink in place of Prometheus.
+_TO_SINK = """
+exporters:
+  otlp_http/sink:
+    endpoint: {sink}
+service:
+  pipelines:
+    metrics:
+      exporters: [otlp_http/sink]
+"""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A real collector, and the sink that it hands on to.
+
+    Args:
+        collector: takes the reports.
+        sink: what it took.
+    """
+
+    collector: stack.Collector
+    sink: HttpSink
+
+    def times(self, meter: str = "beacon") -> list[float]:
+        """When the reports that arrived were read, in the order of their arrival."""
+        return reading_times(self.sink.reports, meter)
+
+    def wait_for(self, wanted: set[float], meter: str = "beacon", seconds: float = 60) -> None:
+        """Wait until reports read at these times have arrived."""
+        eventually(lambda: wanted - set(self.times(meter)), lambda missing: not missing, seconds)
+
+
+@contextlib.contextmanager
+def collector_before_a_sink(folder: Path) -> Iterator[Behind]:
+    """Start both, and end them."""
+    more = folder / "to-sink.yaml"
+    with HttpSink() as sink:
+        more.write_text(_TO_SINK.format(sink=sink.base))
+        with stack.Collector(stack.COLLECTOR_CONFIG, binaries=stack.build(), more=[more]) as own:
+            yield Behind(own, sink)
+
+
+def reading_times(reports: list[Any], meter: str = "beacon") -> list[float]:
+    """Tell when each report of a meter was read, in the order given."""
+    return [
+        point.value
+        for point in otlp_reports.points(*reports)
+        if point.name == f"novu.{meter}.timestamp"
+    ]
+
+
+def spooled(state_dir: Path, meter: str = "beacon") -> set[float]:
+    """Tell when the reports that wait on the disk were read."""
+    with StateDirectory.look(state_dir) as state:
+        return {report.read_at for report in spool.look(state).reports if report.meter == meter}
+
+
+def check_rhythm(times: list[float], interval: float) -> None:
+    """Hold readings against their fixed rate: none late by more than the bound, none in a burst."""
+    ordered = sorted(set(times))
+    gaps = [after - before for before, after in pairwise(ordered)]
+    assert max(gaps) < BOUND, gaps
+    # The first report and the first one due may lie close to each other, and the last one too.
+    burst = [gap for gap in gaps if gap < interval / 2]
+    assert len(burst) <= 2, gaps
+
+
+def values_of(report: Any, name: str, key: str | None = None) -> Mapping[str, int | float]:
+    """Tell a metric's values in one report, by one attribute."""
+    return otlp_reports.values(otlp_reports.points(report), name, key)
