@@ -12,6 +12,7 @@ from typing import Any
 
 import novu_data
 import pytest
+import simulate
 from pymongo import monitoring
 from pymongo.database import Database
 from servers import ExporterRunner, RunningExporter, eventually
@@ -201,3 +202,11 @@ def test_a_day_of_reports_is_small(
     assert len(bodies["beacon"]) <= 1_600
     assert len(bodies["usage"]) <= 4_800
     assert 24 * sum(len(gzip.compress(body)) for body in bodies.values()) <= 65_000
+
+
+@pytest.mark.parametrize("name", ["schedule", "return"])
+def test_the_scale_page_holds_what_the_simulation_prints(name: str) -> None:
+    table = {"schedule": simulate.schedule_table, "return": simulate.return_table}[name]()
+    page = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
+    held = page.partition(f"<!-- {name} -->\n\n")[2].partition(f"\n\n<!-- /{name} -->")[0]
+    assert held == table
