@@ -1,6 +1,5 @@
 """Waits for SIGTERM, SIGINT or news without a lock that a signal could find taken."""
 
-import contextlib
 import os
 import select
 import signal
@@ -15,8 +14,9 @@ class StopSignals:
 
     SIGIO, by which the kernel tells of changes in a folder, ends a wait early.
 
-    `threading.Event.set` in a handler can find the event's own lock taken by the very thread
-    that it interrupts, so the handler writes to a pipe.
+    The interpreter's own C handler writes each signal's number into a pipe. A handler in Python
+    would run only once the main thread is back from what it waits in: not at all for a signal that
+    comes between the last line before the wait and the wait itself.
     """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,9 +25,9 @@ class StopSignals:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         self.name: str | None = None
-        for number in self._SIGNALS:
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGIO, self._wake)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        for number in (*self._SIGNALS, signal.SIGIO):
+            signal.signal(number, _leave_it_to_the_pipe)
         return self
 
     def __exit__(
@@ -39,6 +39,7 @@ class StopSignals:
         # They stay ignored until the process has ended: a second signal must not cut off the end.
         for number in (*self._SIGNALS, signal.SIGIO):
             signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
         os.close(self._read_end)
         os.close(self._write_end)
 
@@ -49,13 +50,11 @@ class StopSignals:
             seconds: how long.
         """
         if self.name is None and select.select([self._read_end], [], [], seconds)[0]:
-            os.read(self._read_end, _ALL)
+            came = os.read(self._read_end, _ALL)
+            stop = next((number for number in came if number in self._SIGNALS), None)
+            self.name = None if stop is None else signal.Signals(stop).name
         return self.name is not None
 
-    def _stop(self, number: int, _: object) -> None:
-        self.name = signal.Signals(number).name
-        self._wake(number, _)
 
-    def _wake(self, _number: int, _: object) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._write_end, b"x")
+def _leave_it_to_the_pipe(_number: int, _frame: object) -> None:
+    """Do nothing; a signal without a handler would end the process."""
