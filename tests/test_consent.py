@@ -1,3 +1,4 @@
+import errno
 import itertools
 import json
 import os
@@ -26,7 +27,7 @@ from otel_novu.state.consent import (
     store_admin,
 )
 from otel_novu.state.created_file import CreatedFile
-from otel_novu.state.directory import LARGEST_FILE, StateDirectory
+from otel_novu.state.directory import LARGEST_FILE, FileOps, StateDirectory
 
 ON = ["true", "1", "yes", "on"]
 OFF = ["false", "0", "no", "off"]
@@ -99,10 +100,13 @@ def read(state_dir: Path) -> Admin:
         (None, Admin.UNSET, Decision(enabled=True, by="the default", changeable=True)),
         (None, Admin.ON, Decision(enabled=True, by="the admin setting", changeable=True)),
         (None, Admin.OFF, Decision(enabled=False, by="the admin setting", changeable=True)),
-        (
-            None,
-            Admin.UNREADABLE,
-            Decision(enabled=False, by="an admin setting that can't be read", changeable=True),
+        *(
+            (
+                None,
+                admin,
+                Decision(enabled=False, by="an admin setting that can't be read", changeable=True),
+            )
+            for admin in (Admin.UNREADABLE, Admin.NO_ANSWER)
         ),
         *((True, admin, Decision(enabled=True, by=VARIABLE, changeable=False)) for admin in Admin),
         *(
@@ -155,6 +159,25 @@ def test_every_other_word_is_an_error_that_names_the_variable_and_the_words(word
 
 def test_a_state_directory_that_is_missing_has_no_admin_setting(tmp_path: Path) -> None:
     assert read(tmp_path / "missing") is Admin.UNSET
+
+
+class NoMoreFiles(FileOps):
+    """Opens nothing below the directory, as when the process has too many files open."""
+
+    def open(
+        self, path: str | Path, flags: int, mode: int = 0o600, *, at: int | None = None
+    ) -> int:
+        if at is not None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().open(path, flags, mode, at=at)
+
+
+def test_a_setting_that_can_not_be_read_just_now_is_told_from_a_damaged_one(
+    state_dir: Path,
+) -> None:
+    write(state_dir / FILE, b"off\n")
+    with StateDirectory.look(state_dir, NoMoreFiles()) as state:
+        assert read_admin(state) is Admin.NO_ANSWER
 
 
 # What is stored
