@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -45,9 +46,15 @@ def headline(rows: Sequence[Row]) -> str:
 
 def write(rows: Sequence[Row]) -> None:
     """Write both files."""
-    PAGE.write_text(_TOP.format(headline=headline(rows), machine=_machine()) + table(rows))
+    PAGE.write_text(_top(rows) + table(rows))
     document = {"machine": _machine(), "rows": {row.key: row.document() for row in rows}}
     FIGURES.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _top(rows: Sequence[Row]) -> str:
+    text = _TOP.format(headline=headline(rows), machine=_machine())
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(textwrap.fill(each, 100, break_on_hyphens=False) for each in paragraphs)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -64,11 +71,18 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n" + "".join(f"\n{line}\n" for line in told)
 
 
-def compare(rows: Sequence[Row]) -> list[str]:
-    """Say what became worse or better than the figures checked in; ratios only."""
+def checked_in() -> Mapping[str, Any] | None:
+    """The figures checked in, by the rows' keys; None where there are none."""
     if not FIGURES.exists():
+        return None
+    figures: Mapping[str, Any] = json.loads(FIGURES.read_text())["rows"]
+    return figures
+
+
+def compare(rows: Sequence[Row], before: Mapping[str, Any] | None) -> list[str]:
+    """Say what became worse or better than the figures checked in; ratios only."""
+    if before is None:
         return ["There are no figures checked in to compare with."]
-    before = json.loads(FIGURES.read_text())["rows"]
     said = [line for row in rows if (line := _changed(row, before.get(row.key)))]
     return said or ["No ratio differs from the figures checked in by more than the spread."]
 

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import page
+import pytest
+from rows import AtMost, Row, paired
+from samples import Samples, interleave, once
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def of(*values: float) -> Samples:
+    return Samples(values)
+
+
+def row(ratio: float, *, limit: float = 1.15) -> Row:
+    ours, theirs = of(*(ratio * each for each in (0.9, 1.0, 1.1))), of(1.0, 1.0, 1.0)
+    return paired(
+        "round.bare", "a round", ours, theirs, unit="ms", against="bare", goals=(AtMost(limit),)
+    )
+
+
+def figures(*rows: Row) -> dict[str, Any]:
+    return {row.key: row.document() for row in rows}
+
+
+def test_ways_are_measured_in_turn_and_each_second_turn_backwards() -> None:
+    asked: list[str] = []
+
+    def way(name: str) -> float:
+        asked.append(name)
+        return float(len(asked))
+
+    taken = interleave({"a": lambda: way("a"), "b": lambda: way("b")}, times=3, warm_up=1)
+    assert "".join(asked) == "abbaabba"
+    assert taken["a"].values == (4, 5, 8)
+
+
+def test_a_ratio_is_that_of_what_was_measured_together() -> None:
+    assert of(2, 30).over(of(1, 10)).values == (2, 3)
+
+
+def test_what_was_measured_once_is_its_own_median_and_quartiles() -> None:
+    assert (once(3).median, once(3).low, once(3).high) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(("ratio", "met"), [(1.1, True), (1.2, False)])
+def test_a_goal_is_met_by_the_median_of_the_ratio(ratio: float, met: bool) -> None:  # noqa: FBT001
+    assert row(ratio).met is met
+    assert page.missed([row(ratio)]) == ([] if met else ["round.bare"])
+
+
+def test_a_goal_of_the_value_is_held_against_the_value() -> None:
+    heavy = Row("memory", "memory", once(61e6), "MB", goals=(AtMost(60e6, of_ratio=False),))
+    assert not heavy.met
+    assert "| 61 MB |  |  |  | at most 60 MB | **no** |" in page.table([heavy])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [(1.0, 1.5, "worse"), (1.5, 1.0, "better"), (1.0, 1.05, "No ratio differs")],
+)
+def test_ratios_are_compared_with_those_checked_in_beyond_their_spread(
+    before: float, now: float, said: str
+) -> None:
+    (line,) = page.compare([row(now)], figures(row(before)))
+    assert line.startswith(said)
+
+
+def test_without_figures_checked_in_there_is_nothing_to_compare_with() -> None:
+    assert page.compare([row(1.0)], None) == ["There are no figures checked in to compare with."]
+
+
+def test_the_page_tells_what_the_figures_beside_it_tell() -> None:
+    told = json.loads((DOCS / "cost.json").read_text())["rows"]
+    lines = [line for line in (DOCS / "cost.md").read_text().splitlines() if line[:1] == "|"][2:]
+    assert len(lines) == len(told)
+    for line, figure in zip(lines, told.values(), strict=True):
+        assert line.startswith(f"| {figure['measure']}")
+        assert figure["against"] in line
+        assert ("**no**" in line) is not figure["met"]
+        if figure["ratio"] is not None:
+            assert f"| {figure['ratio']['median']:.2f} (" in line
+
+
+def test_the_readme_quotes_the_headline_of_the_cost_page() -> None:
+    headline = (DOCS / "cost.md").read_text().split("\n\n")[2]
+    readme = (DOCS.parent / "README.md").read_text()
+    assert " ".join(headline.split()) in " ".join(readme.replace("\n> ", "\n").split())
