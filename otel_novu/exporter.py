@@ -76,6 +76,7 @@ class Exporter:
         self._console = Patience("otel-novu-console", _CONSOLE_PATIENCE)
         self._reading_usage = Lock()
         self._waiting_to_read_usage = Lock()
+        self._left_out = False
         self._last_reading_ends = math.inf
         self._begin_to_forget = False
         # Of usage pipelines that are gone: the counters of the beacon never fall.
@@ -250,6 +251,7 @@ class Exporter:
         if not self._take_turn(timeout):
             return None
         try:
+            self._left_out = False
             self._forget_begin()
             left = min(deadline, self._last_reading_ends) - time.monotonic()
             if left < min(_LEAST_READING, timeout / 2) or not self.decision.enabled:
@@ -258,15 +260,14 @@ class Exporter:
         finally:
             self._reading_usage.release()
             self._forget_begin_unless_reading()
+        self._say_pace()
         self.unread_figures = round_.reasons
         unread.say(self.journal, round_.reasons, _NO_FIGURE_FOLLOWS)
         return round_.reading
 
     def _take_turn(self, timeout: float) -> bool:
         """Wait for the end of an earlier reading; one may wait, what else comes due is left out."""
-        subject = "usage pace"
         if self._reading_usage.acquire(blocking=False):
-            self.journal.passed(subject, "Usage figures are read as often as they are due again.")
             return True
         if self._waiting_to_read_usage.acquire(blocking=False):
             try:
@@ -274,12 +275,19 @@ class Exporter:
                     return True
             finally:
                 self._waiting_to_read_usage.release()
-        self.journal.failed(
-            subject,
-            "A reading of the usage figures takes longer than the time between two reports "
-            "(OTEL_METRIC_EXPORT_INTERVAL); those that come due meanwhile are left out.",
-        )
+        self._left_out = True
         return False
+
+    def _say_pace(self) -> None:
+        subject = "usage pace"
+        if self._left_out:
+            self.journal.failed(
+                subject,
+                "A reading of the usage figures takes longer than the time between two reports "
+                "(OTEL_METRIC_EXPORT_INTERVAL); those that come due meanwhile are left out.",
+            )
+        else:
+            self.journal.passed(subject, "Usage figures are read whenever they are due again.")
 
     def _record_attempt(self, meter: str, attempt: Attempt) -> None:
         report = attempt.report

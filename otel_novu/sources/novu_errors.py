@@ -15,6 +15,7 @@ from pymongo.errors import (
     ExecutionTimeout,
     InvalidOperation,
     NetworkTimeout,
+    NotPrimaryError,
     OperationFailure,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
@@ -120,6 +121,13 @@ def _by_text(text: str) -> str:
     return _AWAY + "it closes the connection; does it want TLS?"
 
 
+def _stepped_down(error: BaseException) -> str:
+    details = error.details if isinstance(error, NotPrimaryError) else None
+    code = details.get("code") if isinstance(details, Mapping) else None
+    told = f" (code {code})" if isinstance(code, int) else ""
+    return f"the server steps down or starts{told}: a new primary is being elected"
+
+
 def _misconfigured(error: BaseException) -> str:
     cause = error.__cause__
     if cause is not None and type(cause).__module__.startswith("dns."):
@@ -137,6 +145,7 @@ _CAUSES: tuple[tuple[type[BaseException], Callable[[BaseException], str]], ...] 
     (ConnectionRefusedError, lambda _: _REFUSES),
     (TimeoutError, lambda _: _SILENT),
     (NetworkTimeout, lambda _: _SILENT),
+    (NotPrimaryError, _stepped_down),
     (ConfigurationError, _misconfigured),
 )
 
