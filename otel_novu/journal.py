@@ -26,6 +26,11 @@ class Journal:
             self._said[subject] = sentence
         LOG.log(logging.WARNING if new else logging.DEBUG, "%s", sentence)
 
+    def known(self, subject: str, sentence: str) -> None:
+        """Take a failure for said, as somebody else has said it in other words."""
+        with self._lock:
+            self._said[subject] = sentence
+
     def passed(self, subject: str, sentence: str) -> None:
         """Log that a failure is over; nothing where there was none."""
         with self._lock:

@@ -22,16 +22,20 @@ def health(settings: Settings, now: Callable[[], float] = time.time) -> int:
     """
     with StateDirectory.look(settings.state_dir) as state:
         holder = state.held_by()
+        keeps_nothing = f"; it keeps nothing: {why}" if (why := state.why_not_writable) else ""
         if holder is None or holder.command != "run":
-            return _ill("no `otel-novu run` holds the state directory")
+            return _ill(f"no `otel-novu run` holds the state directory{keeps_nothing}")
         if settings.sdk_disabled or not settings.exporters:
             return _well("run is alive; nothing is to be sent")
         newest = _newest_reading(state)
+        since = state.held_since()
+        if newest is None and since is not None and now() - since > GRACE:
+            return _ill(f"of its reports none is in the state directory{keeps_nothing}")
         if newest is None:
             return _well("run is alive; its first report is not made yet")
         late = now() - newest - settings.interval
         if late > GRACE:
-            return _ill(f"the last beacon report is overdue by {late:.0f} s")
+            return _ill(f"the last beacon report is overdue by {late:.0f} s{keeps_nothing}")
         waiting = len(spool.look(state).reports)
         kept = f"; {waiting} reports wait for the collector" if waiting else ""
         return _well(f"run is alive, and its last report was delivered or is kept{kept}")

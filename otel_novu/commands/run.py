@@ -16,7 +16,7 @@ from otel_novu.schedule import Schedule, steady_time
 from otel_novu.settings import Settings
 from otel_novu.state import flush_request
 from otel_novu.state.consent import Admin, decide, read_admin
-from otel_novu.state.directory import StateDirectory
+from otel_novu.state.directory import FileOps, StateDirectory
 from otel_novu.state.identity import instance_id
 from otel_novu.state.patient import PatientDirectory
 from otel_novu.stop import StopSignals
@@ -41,6 +41,7 @@ def run(
     settings: Settings,
     now: Callable[[], float] = time.time,
     steady: Callable[[], float] = steady_time,
+    files: FileOps | None = None,
 ) -> int:
     """Report at once, then at the instance's own minute of each interval, until told to stop.
 
@@ -48,6 +49,7 @@ def run(
         settings: what the user set.
         now: the wall clock, Unix time in seconds.
         steady: a clock that only grows at its pace, in seconds.
+        files: the disk's calls; None: the operating system's.
 
     Raises:
         SettingsError: an option of `MONGO_URL` can't be used.
@@ -57,7 +59,7 @@ def run(
     judge_mongo_options(settings)
     with (
         patient_log(),
-        PatientDirectory.open(settings.state_dir) as state,
+        PatientDirectory.open(settings.state_dir, files) as state,
         state.holding("run") as lock,
         StopSignals() as stop,
     ):

@@ -128,6 +128,8 @@ class Spool:
         self._max_bytes = max_bytes
         self._now = now
         self._journal = Journal()
+        if state.why_not_writable is not None:  # whoever opened it has told that
+            self._journal.known("disk", _not_kept(state.why_not_writable))
         self._guard = RLock()
         # Replaced, never changed, so that the counts need no lock.
         self._queue: tuple[_Entry, ...] = ()
@@ -352,11 +354,7 @@ class Spool:
         return True
 
     def _not_stored(self, why: str) -> bool:
-        self._journal.failed(
-            "disk",
-            f"Reports can't be kept on disk ({why}); they wait in memory, where a crash loses "
-            "them.",
-        )
+        self._journal.failed("disk", _not_kept(why))
         return False
 
     def _drop(self, entry: _Entry, sentence: str) -> None:
@@ -409,6 +407,10 @@ class Spool:
         clock = int(min(max(self._now(), 0.0), _LATEST) * 1000)
         self._last_sequence = max(clock, self._last_sequence + 1)
         return self._last_sequence
+
+
+def _not_kept(why: str) -> str:
+    return f"Reports can't be kept on disk ({why}); they wait in memory, where a crash loses them."
 
 
 def _path(name: str) -> str:

@@ -441,6 +441,14 @@ class StateDirectory:
             self._files.close(fd)
         return None
 
+    def held_since(self) -> float | None:
+        """Tell when somebody last began or ceased to hold the directory, Unix time in seconds."""
+        try:
+            with self._folder("") as at:
+                return self._files.status(_LOCK, at=at).st_mtime
+        except OSError:
+            return None
+
     def _open_lock(self) -> int:
         if self._looking:
             raise OSError(errno.EROFS, "")
