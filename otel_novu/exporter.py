@@ -254,7 +254,8 @@ class Exporter:
             self._left_out = False
             self._forget_begin()
             left = min(deadline, self._last_reading_ends) - time.monotonic()
-            if left < min(_LEAST_READING, timeout / 2) or not self.decision.enabled:
+            # A time that was short from the start is tried all the same: its failures tell why.
+            if left < _LEAST_READING < timeout or not self.decision.enabled:
                 return None
             round_ = self._usage_source.read(left, self._now)
         finally:
