@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from processes import cpu_of_family, seconds_of
 from relay import relay
-from rows import AtMost, Row
+from rows import AtMost, Row, alone, apart, beside
 from samples import Samples, once
 
 from otel_novu.schedule import phase
@@ -237,60 +237,58 @@ def _rows(fleet: Fleet, day: list[Hour], even: list[Hour], missing: int) -> list
     lost = sum(float(number) for number in _LOST.findall(fleet.figures()))
     sent = f"{len(fleet.instances):,} instances, {len(day)} hours in {fleet.seconds:g} s each"
     return [
-        Row(
+        apart(
             "fleet.cpu",
             f"fleet of {sent}: collector's CPU an hour",
             cpu,
-            "s",
+            even_cpu,
+            unit="s",
             against=of_even,
-            other=even_cpu,
-            ratio=cpu.over_median(even_cpu),
         ),
-        Row(
+        apart(
             "fleet.busiest",
             "fleet: beacons in an hour's busiest second",
             busiest,
-            "",
+            ideal,
+            unit="",
             against=of_even,
-            other=ideal,
-            ratio=busiest.over_median(ideal),
         ),
-        Row(
+        beside(
             "fleet.queue",
             "fleet: most reports that waited in the collector for Prometheus",
             Samples(tuple(hour.queue for hour in day)),
-            "",
+            Samples(tuple(hour.queue for hour in even)),
+            unit="",
             against=of_even,
-            other=Samples(tuple(hour.queue for hour in even)),
         ),
-        Row(
+        beside(
             "fleet.slowest",
             "fleet: slowest answer of the collector in an hour",
             Samples(tuple(hour.slowest for hour in day)),
-            "ms",
+            Samples(tuple(hour.slowest for hour in even)),
+            unit="ms",
             against=of_even,
-            other=Samples(tuple(hour.slowest for hour in even)),
         ),
-        Row(
+        alone(
             "fleet.refused",
             "fleet: beacons that were not taken",
             once(outcomes.total() - outcomes["taken"]),
-            "",
+            unit="",
             goals=nothing,
             note=_told(outcomes),
         ),
-        Row(
+        alone(
             "fleet.lost",
             "fleet: points that the collector refused or lost",
             once(lost),
-            "",
+            unit="",
             goals=nothing,
         ),
-        Row(
+        alone(
             "fleet.missing",
             "fleet: instances that Prometheus does not know",
             once(missing),
-            "",
+            unit="",
             goals=nothing,
         ),
     ]

@@ -8,7 +8,7 @@ from addresses import Addresses
 from installed import Installed
 from processes import HERE, running, use_of
 from relay import relay
-from rows import AtMost, Row
+from rows import AtMost, Row, alone
 from samples import Samples, once
 
 DAY = 86_400
@@ -32,20 +32,20 @@ def between_reports(program: Installed, seconds: float, at: Addresses) -> list[R
     cpu = Samples(tuple((after.cpu - before.cpu) * a_day for before, after in pairs))
     wakeups = Samples(tuple((after.wakeups - before.wakeups) * a_day for before, after in pairs))
     return [
-        Row(
+        alone(
             "idle.cpu",
             "CPU between reports, a day of it",
             cpu,
-            "s",
+            unit="s",
             goals=(AtMost(1.0, of_ratio=False),),
             note=f"Measured over {seconds:g} seconds, then times {DAY / seconds:g}.",
         ),
-        Row("idle.wakeups", "wakeups between reports, a day of them", wakeups, ""),
-        Row(
+        alone("idle.wakeups", "wakeups between reports, a day of them", wakeups, unit=""),
+        alone(
             "idle.threads",
             "threads between reports",
             once(max(use.threads for use in uses)),
-            "",
+            unit="",
             goals=(AtMost(1, of_ratio=False),),
         ),
     ]
@@ -58,10 +58,10 @@ def looks_of_a_day(program: Installed, times: int) -> Row:
     for _ in range(times):
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         taken.append(float(done.stdout))
-    return Row(
+    return alone(
         "idle.looks",
         "CPU of all of a day's looks at the admin setting, done in a row",
         Samples(tuple(taken)),
-        "s",
+        unit="s",
         goals=(AtMost(1.0, of_ratio=False),),
     )

@@ -12,7 +12,7 @@ from installed import Installed
 from processes import Started, importing, running, started, third_party
 from relay import Relay, relay
 from rounds import node_sender
-from rows import AtMost, Row
+from rows import AtMost, Row, apart
 from samples import Samples
 
 INTERVAL = 0.3
@@ -24,7 +24,7 @@ MOST_OVER_HTTP = 60 * MEGABYTES
 
 def after(program: Installed, cycles: int, at: Addresses) -> list[Row]:
     """The memory after so many cycles, over HTTP and over gRPC, and the Node sender's."""
-    rows = []
+    rows, taken = [], []
     for protocol in ("http/protobuf", "grpc"):
         ours = _resident(program, cycles, at, protocol)
         bare = _imported(program, at.variables(protocol))
@@ -32,28 +32,25 @@ def after(program: Installed, cycles: int, at: Addresses) -> list[Row]:
         if protocol == "http/protobuf":
             goals.append(AtMost(MOST_OVER_HTTP, of_ratio=False))
         rows.append(
-            Row(
+            apart(
                 f"memory.{protocol.partition('/')[0]}",
                 f"resident memory of `run` after {cycles:,} cycles, over {protocol}",
                 ours,
-                "MB",
+                bare,
+                unit="MB",
                 against="a bare interpreter that imports the same modules of other packages",
-                other=bare,
-                ratio=ours.over(bare),
                 goals=tuple(goals),
             )
         )
-    node = _node(cycles, at.mongo_url)
-    first = rows[0].value
+        taken.append(ours)
     rows.append(
-        Row(
+        apart(
             "memory.node",
             f"the same over HTTP after {cycles:,} cycles",
-            first,
-            "MB",
+            taken[0],
+            _node(cycles, at.mongo_url),
+            unit="MB",
             against=f"Node with mongoose after {cycles:,} rounds, each with a POST",
-            other=node,
-            ratio=first.over(node),
         )
     )
     return rows

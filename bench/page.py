@@ -4,13 +4,12 @@ import json
 import os
 import platform
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from rows import UNITS, AtMost, Row
-from samples import Samples
+from samples import Summary
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, FIGURES = DOCS / "cost.md", DOCS / "cost.json"
@@ -45,16 +44,27 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Write both files."""
-    PAGE.write_text(_top(rows) + table(rows))
-    document = {"machine": _machine(), "rows": {row.key: row.document() for row in rows}}
-    FIGURES.write_text(json.dumps(document, indent=1) + "\n")
+    """Write both files; rows that were not measured anew stay as they are."""
+    known = {row.key: row for row in checked_in()} | {row.key: row for row in rows}
+    FIGURES.write_text(_document(known.values()))
+    PAGE.write_text(page())
 
 
-def _top(rows: Sequence[Row]) -> str:
-    text = _TOP.format(headline=headline(rows), machine=_machine())
-    paragraphs = text.split("\n\n")
-    return "\n\n".join(textwrap.fill(each, 100, break_on_hyphens=False) for each in paragraphs)
+def page() -> str:
+    """The page that the machine-readable figures make."""
+    rows = checked_in()
+    machine = json.loads(FIGURES.read_text())["machine"]
+    paragraphs = _TOP.format(headline=headline(rows), machine=machine).split("\n\n")
+    filled = (textwrap.fill(each, 100, break_on_hyphens=False) for each in paragraphs)
+    return "\n\n".join(filled) + table(rows)
+
+
+def checked_in() -> list[Row]:
+    """The rows checked in; none where there are none."""
+    if not FIGURES.exists():
+        return []
+    rows = json.loads(FIGURES.read_text())["rows"]
+    return [Row.of_document(key, document) for key, document in rows.items()]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -71,19 +81,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n" + "".join(f"\n{line}\n" for line in told)
 
 
-def checked_in() -> Mapping[str, Any] | None:
-    """The figures checked in, by the rows' keys; None where there are none."""
-    if not FIGURES.exists():
-        return None
-    figures: Mapping[str, Any] = json.loads(FIGURES.read_text())["rows"]
-    return figures
-
-
-def compare(rows: Sequence[Row], before: Mapping[str, Any] | None) -> list[str]:
+def compare(rows: Sequence[Row], before: Sequence[Row]) -> list[str]:
     """Say what became worse or better than the figures checked in; ratios only."""
-    if before is None:
+    if not before:
         return ["There are no figures checked in to compare with."]
-    said = [line for row in rows if (line := _changed(row, before.get(row.key)))]
+    old = {row.key: row.ratio for row in before}
+    said = [line for row in rows if (line := _changed(row, old.get(row.key)))]
     return said or ["No ratio differs from the figures checked in by more than the spread."]
 
 
@@ -92,10 +95,14 @@ def missed(rows: Sequence[Row]) -> list[str]:
     return [row.key for row in rows if not row.met]
 
 
-def written(samples: Samples, unit: str) -> str:
+def written(samples: Summary, unit: str) -> str:
     """The median, in its unit."""
+    return _measure(samples.median, unit)
+
+
+def _measure(value: float, unit: str) -> str:
     factor, name = UNITS[unit]
-    return f"{_number(samples.median * factor)} {name}".strip()
+    return f"{_number(value * factor)} {name}".strip()
 
 
 def _cells(row: Row) -> list[str]:
@@ -109,15 +116,15 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _spread(samples: Samples, unit: str) -> str:
+def _spread(samples: Summary, unit: str) -> str:
     middle = written(samples, unit)
-    if len(samples.values) == 1:
+    if samples.count == 1:
         return middle
     factor, _ = UNITS[unit]
     return f"{middle} ({_number(samples.low * factor)} to {_number(samples.high * factor)})"
 
 
-def _range(ratio: Samples) -> str:
+def _range(ratio: Summary) -> str:
     return f"{ratio.low:.2f} to {ratio.high:.2f}"
 
 
@@ -128,23 +135,29 @@ def _number(value: float) -> str:
 def _goal(goal: AtMost, unit: str) -> str:
     if goal.of_ratio:
         return f"at most {goal.limit:g} times"
-    return f"at most {written(Samples((goal.limit,)), unit)}"
+    return f"at most {_measure(goal.limit, unit)}"
 
 
 def _ratio_of(row: Row) -> str:
     return f"{row.ratio.median:.2f}" if row.ratio is not None else "?"
 
 
-def _changed(row: Row, before: Mapping[str, Any] | None) -> str:
-    if before is None or before["ratio"] is None or row.ratio is None:
+def _changed(row: Row, was: Summary | None) -> str:
+    now = row.ratio
+    if was is None or now is None:
         return ""
-    was, now = before["ratio"], row.ratio
-    told = f"{row.key}: {was['median']:.2f} before, {now.median:.2f} now"
-    if now.low > was["high"] and now.median > was["median"] * WORSE_BY:
+    told = f"{row.key}: {was.median:.2f} before, {now.median:.2f} now"
+    if now.low > was.high and now.median > was.median * WORSE_BY:
         return f"worse   {told}"
-    if now.high < was["low"] and now.median * WORSE_BY < was["median"]:
+    if now.high < was.low and now.median * WORSE_BY < was.median:
         return f"better  {told}"
     return ""
+
+
+def _document(rows: Iterable[Row]) -> str:
+    lines = [f"  {json.dumps(row.key)}: {json.dumps(row.document())}" for row in rows]
+    machine = json.dumps(_machine())
+    return f'{{\n "machine": {machine},\n "rows": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def _machine() -> str:

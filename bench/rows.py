@@ -1,10 +1,10 @@
 """A row of the cost table: what was measured, against what, and the goal that it is held to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict, Unpack
+from dataclasses import asdict, dataclass
+from typing import Any, NotRequired, Self, TypedDict, Unpack
 
-from samples import Samples
+from samples import Samples, Summary
 
 UNITS: Mapping[str, tuple[float, str]] = {
     "ms": (1e3, "ms"),
@@ -47,11 +47,11 @@ class Row:
 
     key: str
     measure: str
-    value: Samples
+    value: Summary
     unit: str
     against: str = ""
-    other: Samples | None = None
-    ratio: Samples | None = None
+    other: Summary | None = None
+    ratio: Summary | None = None
     goals: tuple[AtMost, ...] = ()
     note: str = ""
 
@@ -67,34 +67,43 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """As the machine-readable figures hold it; seconds, bytes or pieces."""
-        return {
-            "measure": self.measure,
-            "against": self.against,
-            "value": _document(self.value),
-            "other": None if self.other is None else _document(self.other),
-            "ratio": None if self.ratio is None else _document(self.ratio),
-            "goals": [
-                {"of": "ratio" if goal.of_ratio else "value", "at_most": goal.limit}
-                for goal in self.goals
-            ],
-            "met": self.met,
+        return {key: value for key, value in asdict(self).items() if key != "key"}
+
+    @classmethod
+    def of_document(cls, key: str, document: Mapping[str, Any]) -> Self:
+        """The row that `document` made this of."""
+        summaries = {
+            name: None if document[name] is None else Summary(**document[name])
+            for name in ("value", "other", "ratio")
         }
+        goals = tuple(AtMost(**goal) for goal in document["goals"])
+        return cls(**{**document, **summaries, "key": key, "goals": goals})
 
 
 class _Rest(TypedDict):
     unit: str
-    against: str
+    against: NotRequired[str]
     goals: NotRequired[tuple[AtMost, ...]]
     note: NotRequired[str]
 
 
+def alone(key: str, measure: str, value: Samples, **rest: Unpack[_Rest]) -> Row:
+    """Make the row of what is compared with nothing."""
+    return Row(key, measure, value.summary(), **rest)
+
+
+def beside(key: str, measure: str, value: Samples, other: Samples, **rest: Unpack[_Rest]) -> Row:
+    """Make the row of two things whose ratio would tell nothing."""
+    return Row(key, measure, value.summary(), other=other.summary(), **rest)
+
+
 def paired(key: str, measure: str, value: Samples, other: Samples, **rest: Unpack[_Rest]) -> Row:
     """Make the row of two things that were measured in turn."""
-    return Row(key, measure, value, other=other, ratio=value.over(other), **rest)
+    ratio = value.over(other).summary()
+    return Row(key, measure, value.summary(), other=other.summary(), ratio=ratio, **rest)
 
 
-def _document(samples: Samples) -> dict[str, Any]:
-    told = {"median": samples.median, "low": samples.low, "high": samples.high}
-    return {name: float(f"{value:.4g}") for name, value in told.items()} | {
-        "samples": len(samples.values)
-    }
+def apart(key: str, measure: str, value: Samples, other: Samples, **rest: Unpack[_Rest]) -> Row:
+    """Make the row of two things that were measured at different times."""
+    ratio = value.over_median(other).summary()
+    return Row(key, measure, value.summary(), other=other.summary(), ratio=ratio, **rest)

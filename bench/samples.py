@@ -8,6 +8,23 @@ Way = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What is told of samples.
+
+    Args:
+        median: the middle one.
+        low: the lower quartile.
+        high: the upper quartile.
+        count: how many there were.
+    """
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """The same thing measured several times.
 
@@ -22,15 +39,10 @@ class Samples:
         """The middle one."""
         return statistics.median(self.values)
 
-    @property
-    def low(self) -> float:
-        """The lower quartile."""
-        return self._quartiles()[0]
-
-    @property
-    def high(self) -> float:
-        """The upper quartile."""
-        return self._quartiles()[1]
+    def summary(self) -> Summary:
+        """Tell median and quartiles, to four digits."""
+        low, high = map(_rounded, self._quartiles())
+        return Summary(_rounded(self.median), low, high, len(self.values))
 
     def over(self, other: "Samples") -> "Samples":
         """Compare with what was measured in the same breath, pair by pair.
@@ -53,6 +65,10 @@ class Samples:
             return self.values[0], self.values[0]
         first, _, third = statistics.quantiles(self.values, n=4, method="inclusive")
         return first, third
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def once(value: float) -> Samples:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from processes import HERE, cpu_of_family
 from relay import Exchange, relay
-from rows import AtMost, Row
+from rows import AtMost, Row, alone
 from samples import Samples, once
 
 REPORTS = 24
@@ -35,15 +35,20 @@ def a_day(program: Installed, database: stack.Database, at: Addresses) -> list[R
             _floor(plain),
         ),
         _to_the_collector("wire.gzip", "the same with OTEL_EXPORTER_OTLP_COMPRESSION=gzip", small),
-        Row("wire.mongo", "bytes to and from the database a day", plain.mongo, "kB"),
-        Row("database.connections", "connections to the database a round", plain.connections, ""),
-        Row(
+        alone("wire.mongo", "bytes to and from the database a day", plain.mongo, unit="kB"),
+        alone(
+            "database.connections",
+            "connections to the database a round",
+            plain.connections,
+            unit="",
+        ),
+        alone(
             "database.time",
             "time of a day in which the database answers, all commands added up",
             plain.answering,
-            "ms",
+            unit="ms",
         ),
-        Row("database.cpu", "CPU of the database's processes for a day", plain.cpu, "ms"),
+        alone("database.cpu", "CPU of the database's processes for a day", plain.cpu, unit="ms"),
     ]
 
 
@@ -64,7 +69,7 @@ def _to_the_collector(key: str, measure: str, day: _Day, more: str = "") -> Row:
     rest = day.otlp.median - day.bodies
     note = f"{day.bodies / 1000:.1f} kB are bodies, {rest / 1000:.1f} kB HTTP's lines around them."
     goals = (AtMost(MOST_A_DAY, of_ratio=False),)
-    return Row(key, measure, day.otlp, "kB", goals=goals, note=f"{note} {more}".strip())
+    return alone(key, measure, day.otlp, unit="kB", goals=goals, note=f"{note} {more}".strip())
 
 
 def _floor(day: _Day) -> str:
