@@ -4,7 +4,8 @@
     python bench/bench.py --quick        the same up to 10^6 documents; writes nothing
     python bench/bench.py --only round   one part; its rows are written anew, the others stay
 
-It exits with 1 where a goal is not met or a ratio became worse than the one checked in.
+It exits with 1 where a ratio is worse than the one checked in, beyond both spreads, or a goal is
+missed that was met.
 """
 
 import argparse
@@ -132,9 +133,8 @@ def main() -> int:
     if not options.quick and (page.checked_in() or not options.only):
         page.write(rows)
         _say(f"\n{page.headline(page.checked_in())}\nWritten to docs/cost.md and docs/cost.json.")
-    missed = page.missed(rows)
-    _say(f"Goals missed: {', '.join(missed) or 'none'}.")
-    return int(bool(missed) or any(line.startswith("worse") for line in said))
+    _say(f"Goals missed: {', '.join(page.missed(rows)) or 'none'}.")
+    return int(any(line.startswith("worse") for line in said))
 
 
 if __name__ == "__main__":

@@ -82,12 +82,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def compare(rows: Sequence[Row], before: Sequence[Row]) -> list[str]:
-    """Say what became worse or better than the figures checked in; ratios only."""
+    """Say what became worse or better than the figures checked in: ratios, and goals met."""
     if not before:
         return ["There are no figures checked in to compare with."]
-    old = {row.key: row.ratio for row in before}
+    old = {row.key: row for row in before}
     said = [line for row in rows if (line := _changed(row, old.get(row.key)))]
-    return said or ["No ratio differs from the figures checked in by more than the spread."]
+    return said or ["Nothing differs from the figures checked in by more than the spread."]
 
 
 def missed(rows: Sequence[Row]) -> list[str]:
@@ -142,8 +142,12 @@ def _ratio_of(row: Row) -> str:
     return f"{row.ratio.median:.2f}" if row.ratio is not None else "?"
 
 
-def _changed(row: Row, was: Summary | None) -> str:
-    now = row.ratio
+def _changed(row: Row, before: Row | None) -> str:
+    if before is None:
+        return ""
+    if before.met and not row.met:
+        return f"worse   {row.key}: its goal was met before, and is missed now"
+    was, now = before.ratio, row.ratio
     if was is None or now is None:
         return ""
     told = f"{row.key}: {was.median:.2f} before, {now.median:.2f} now"

@@ -54,13 +54,18 @@ def test_a_goal_of_the_value_is_held_against_the_value() -> None:
 
 @pytest.mark.parametrize(
     ("before", "now", "said"),
-    [(1.0, 1.5, "worse"), (1.5, 1.0, "better"), (1.0, 1.05, "No ratio differs")],
+    [(2.0, 3.0, "worse"), (3.0, 2.0, "better"), (2.0, 2.1, "Nothing differs")],
 )
 def test_ratios_are_compared_with_those_checked_in_beyond_their_spread(
     before: float, now: float, said: str
 ) -> None:
     (line,) = page.compare([row(now)], [row(before)])
     assert line.startswith(said)
+
+
+def test_a_goal_that_is_missed_now_is_told_though_the_spreads_overlap() -> None:
+    (line,) = page.compare([row(1.16)], [row(1.14)])
+    assert line == "worse   round.bare: its goal was met before, and is missed now"
 
 
 def test_without_figures_checked_in_there_is_nothing_to_compare_with() -> None:
