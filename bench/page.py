@@ -47,8 +47,8 @@ What was left, for the sake of plain code:
 - Nine tenths of the memory are the imports of pymongo, which loads asyncio, of the SDK and of
   requests. A sender of our own on plain sockets would save a few megabytes, and would have to
   be trusted with proxies and TLS.
-- A container probe is a Python process. It loads no driver, but at one a minute the probes take more
-  CPU than everything else together: every five minutes is enough.
+- A container probe is a Python process. It loads no driver, but at one a minute the probes take
+  more CPU than everything else together: every five minutes is enough.
 """
 
 
