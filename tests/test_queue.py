@@ -24,6 +24,7 @@ from otel_novu.outcome import Delivered, Later, Outcome, Refused
 from otel_novu.state.directory import StateDirectory
 
 NOON = 1_800_000_000.0
+HOUR = 3600.0
 METER = "beacon"
 AWAY = Later("nothing listens there")
 FORBIDDEN = Refused("it answers 401; mend the token")
@@ -219,6 +220,16 @@ def test_a_receiver_is_not_asked_before_the_time_that_it_told(world: Build) -> N
     for _ in range(3):
         made.queue.attempt_all()
     assert made.script.sent == [b"one"]
+
+
+@pytest.mark.parametrize(("asked", "obeyed"), [(600.0, 600.0), (365 * 86400.0, HOUR)])
+def test_a_receivers_wish_to_wait_is_obeyed_for_an_hour_at_most(
+    world: Build, asked: float, obeyed: float
+) -> None:
+    made = world(Later("503", after=asked))
+    made.keep(b"one")
+    # A receiver that asks for a year by mistake must not silence the exporter for one.
+    assert obeyed - 15 < made.queue.attempt_all() <= obeyed
 
 
 def test_a_refused_report_is_set_aside_only_when_a_later_one_passes(

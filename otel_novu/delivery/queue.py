@@ -217,6 +217,8 @@ class Queue:
     def _later(self, outcome: Later) -> float:
         wait = self._wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         self._wait = min(self._wait * 2, LONGEST_WAIT)
-        if outcome.after is not None:
-            self._not_before = steady_time() + min(outcome.after, LONGEST_ASKED_WAIT)
-        return wait
+        if outcome.after is None:
+            return wait
+        asked = min(outcome.after, LONGEST_ASKED_WAIT)
+        self._not_before = steady_time() + asked
+        return max(wait, asked)
