@@ -134,3 +134,25 @@ def test_a_deadline_can_be_brought_forward_and_never_put_off() -> None:
     crew.run()
     over.set()
     assert time.monotonic() - began < 10
+
+
+def test_ctrl_c_while_the_threads_start_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if started:
+            raise KeyboardInterrupt
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    held = threading.Event()
+    crew = Crew(4, 60)
+    crew.add(Task(lambda _limit: held.wait(60), lambda _answer, _seconds: None))
+    with pytest.raises(KeyboardInterrupt):
+        crew.run()
+    assert crew.threads() == started
+    held.set()
+    started[0].join(10)
+    assert crew.threads() == []

@@ -9,7 +9,7 @@ thread.
 import contextlib
 import json
 import os
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -46,6 +46,7 @@ from stack_build import (
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.05
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_GIVEN: set[int] = set()
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -109,10 +110,15 @@ def poll(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to outgoing connections."""
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    None is given twice: whoever has it may not listen on it yet, or is just about to end.
+    """
     while True:
-        port = random.randint(20000, 32000)  # noqa: S311 (a port is no secret)
-        if port_is_free(port):
+        # Not by `random`, whose seed pytest-randomly sets anew before each test.
+        port = 20000 + secrets.randbelow(12000)
+        if port not in _GIVEN and port_is_free(port):
+            _GIVEN.add(port)
             return port
 
 

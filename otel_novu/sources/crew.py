@@ -83,19 +83,21 @@ class Crew:
 
     def run(self) -> None:
         """Work until all is settled or the deadline is past; nothing is settled after this."""
-        for thread in self._threads:
-            thread.start()
-        with self._over:
-            try:
+        try:
+            for thread in self._threads:
+                thread.start()
+            with self._over:
                 while not self._is_done() and (left := self.left() + GRACE) > 0:
                     self._over.wait(left)
-            finally:
+        finally:
+            with self._over:
                 self._dismissed = True
                 self._work_waits.notify_all()
 
     def threads(self) -> list[threading.Thread]:
-        """Name the threads, some of which may hang."""
-        return self._threads
+        """Name the threads that live, some of which may hang."""
+        # One that Ctrl-C kept from being started can't be joined.
+        return [thread for thread in self._threads if thread.is_alive()]
 
     def _is_done(self) -> bool:
         return not self._running and not any(self._waiting.values())

@@ -38,14 +38,18 @@ def pile_up(state_dir: Path, count: int) -> set[float]:
 
 
 def check_that_all_arrives(
-    behind: Behind, running: RunningExporter, state_dir: Path, waiting: set[float]
+    behind: Behind,
+    running: RunningExporter,
+    state_dir: Path,
+    waiting: set[float],
+    runs: int = 1,
 ) -> None:
     """What waited and what was read since is delivered, and nothing was given up."""
     behind.wait_for(waiting)
     assert running.terminate(BOUND) == 0
     assert spooled(state_dir) == set()
     assert not (state_dir / "spool-set-aside").exists()
-    check_rhythm(behind.times(), 1.0)
+    check_rhythm(behind.times(), 1.0, runs)
     assert "every report was delivered" in running.stderr[-1]
 
 
@@ -132,7 +136,7 @@ def test_each_report_is_on_disk_while_an_earlier_one_hangs_on_its_way(
     running.kill()
     behind.collector.resume()
     again = exporter.start("run", env=env)
-    check_that_all_arrives(behind, again, state_dir, waiting)
+    check_that_all_arrives(behind, again, state_dir, waiting, runs=2)
 
 
 def test_another_program_on_the_collectors_port_is_told_and_costs_no_report(
