@@ -26,7 +26,7 @@ from otel_novu.state.identity import instance_id
 HOUR = 3600.0
 
 # A query sees what the collector has passed on; until then it is asked again.
-_ARRIVAL_SECONDS = 60.0
+_ARRIVAL_SECONDS = 240.0
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Reporter:
     def _deliver(self, exporter: Exporter, begin: Callable[[], object], meters: set[str]) -> None:
         exporter.outcomes.clear()
         begin()
-        eventually(lambda: set(exporter.outcomes) == meters and not exporter.waiting, seconds=60)
+        eventually(lambda: set(exporter.outcomes) == meters and not exporter.waiting)
         assert all(isinstance(outcome, Delivered) for outcome in exporter.outcomes.values())
         self.reported_at = self._now
 

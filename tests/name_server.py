@@ -31,7 +31,7 @@ class NameServer:
     def program(self, folder: Path, command: Sequence[str]) -> tuple[str, ...]:
         """Word a command that runs another one in a world with this name server only."""
         file = folder / "resolv.conf"
-        # Patient enough to hang as long as a fault lasts.
+        # Patient enough to hang for a minute.
         file.write_text(f"nameserver {self.address}\noptions timeout:30 attempts:2\n")
         script = f'mount --bind {file} /etc/resolv.conf && exec "$@"'
         return ("/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, "sh", *command)
@@ -50,7 +50,7 @@ def name_server(*, silent: bool) -> Iterator[NameServer]:
         finally:
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(60)
 
 
 def _socket() -> socket.socket:

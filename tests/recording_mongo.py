@@ -9,7 +9,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Self
 
 import bson
-from receivers import Listener
+from receivers import FAULT_SECONDS, Listener
 
 Document = dict[str, Any]
 
@@ -83,7 +83,7 @@ class MongoProxy:
                 for side in (server, client):
                     with suppress(OSError):
                         side.shutdown(socket.SHUT_RDWR)
-                back.join(10)
+                back.join(FAULT_SECONDS)
         finally:
             with self._lock:
                 self.open -= 1
@@ -114,7 +114,10 @@ class MongoProxy:
 def _messages(stream: Any) -> Iterator[bytes]:
     while len(header := stream.read(_HEADER.size)) == _HEADER.size:
         (length, *_) = _HEADER.unpack(header)
-        yield header + stream.read(length - _HEADER.size)
+        body = stream.read(length - _HEADER.size)
+        if len(body) < length - _HEADER.size:
+            return  # it was cut in its midst, as when a reading ends
+        yield header + body
 
 
 def _document(message: bytes) -> Document:

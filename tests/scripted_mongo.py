@@ -107,6 +107,7 @@ def scripted_mongo(
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
         block_on_close = False
+        request_queue_size = 128  # beyond it the kernel drops a connection for a second
 
     with Server(("127.0.0.1", 0), Handler) as server:
         state = Script(server.server_address[1])
@@ -145,7 +146,10 @@ def _serve(
             length, request, _, operation = _HEADER.unpack(header)
             if operation not in {_OP_QUERY, _OP_MSG}:
                 return
-            command = _command(operation, stream.read(length - _HEADER.size))
+            body = stream.read(length - _HEADER.size)
+            if len(body) < length - _HEADER.size:
+                return  # it was cut in its midst
+            command = _command(operation, body)
             with state.lock:
                 state.commands.append(command)
             try:

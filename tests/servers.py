@@ -18,11 +18,13 @@ from stack_build import launch_command
 Answer = TypeVar("Answer")
 
 POLL_SECONDS = 0.1
+# For what should come at once: it costs nothing where it does, and a busy machine may stall.
+PATIENCE = 120.0
 EXPORTER = (str(Path(sys.executable).with_name("otel-novu")),)
 
 
 def eventually(
-    read: Callable[[], Answer], fits: Callable[[Answer], bool] = bool, seconds: float = 30
+    read: Callable[[], Answer], fits: Callable[[Answer], bool] = bool, seconds: float = PATIENCE
 ) -> Answer:
     """Read until the answer fits; the answer.
 
@@ -73,7 +75,7 @@ class PrometheusClient:
         expression: str,
         fits: Callable[[list[Sample]], bool] = bool,
         *,
-        seconds: float = 30,
+        seconds: float = PATIENCE,
         at: float | None = None,
     ) -> list[Sample]:
         """Ask until the result fits (by default: is not empty), or fail.
@@ -116,7 +118,7 @@ class RunningExporter:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def wait_for(self, pattern: str, seconds: float = 30, *, after: int = 0) -> str:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE, *, after: int = 0) -> str:
         """Wait until a line of stderr or stdout holds a match; the line.
 
         Args:
@@ -145,7 +147,7 @@ class RunningExporter:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for its end; the exit code.
 
         Raises:
@@ -156,10 +158,10 @@ class RunningExporter:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it still runs and said:\n{self._said()}") from None
         for reader in self._readers:
-            reader.join(10)
+            reader.join(PATIENCE)
         return code
 
-    def terminate(self, seconds: float = 30) -> int:
+    def terminate(self, seconds: float = PATIENCE) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""
         self.send(signal.SIGTERM)
         return self.wait(seconds)
@@ -220,7 +222,7 @@ class ExporterRunner:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 60,
+        timeout: float = 2 * PATIENCE,
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end; exit code, stdout and stderr.
 

@@ -84,7 +84,7 @@ class Process:
     def kill(self) -> None:
         """End it at once."""
         self.send(signal.SIGKILL)
-        poll(lambda: not self.alive(), 5)
+        poll(lambda: not self.alive(), 60)
 
 
 def state_and_start(pid: int) -> tuple[str, int]:
@@ -161,7 +161,7 @@ class Server(ABC):
     binaries: Binaries = field(default_factory=build)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="otel-novu-")))
     detached: bool = False
-    start_seconds: float = 30
+    start_seconds: float = 180
     processes: list[Process] = field(default_factory=list)
 
     @abstractmethod
@@ -200,7 +200,7 @@ class Server(ABC):
     def stop(self) -> None:
         """End it as an administrator would."""
         for process in reversed(self.processes):
-            process.end(signal.SIGTERM, 10)
+            process.end(signal.SIGTERM, 60)
 
     def kill(self) -> None:
         """End it as a crash would; `start` finds its data again."""
@@ -413,9 +413,9 @@ class Database(Server):
     def stop(self) -> None:
         """FerretDB, then PostgreSQL, whose fast way to end is SIGINT."""
         for process in reversed(self.processes[1:]):
-            process.end(signal.SIGTERM, 5)
+            process.end(signal.SIGTERM, 30)
         for process in self.processes[:1]:
-            process.end(signal.SIGINT, 10)
+            process.end(signal.SIGINT, 60)
 
     def sql(self, text: str) -> str:
         """Run SQL in PostgreSQL; bare rows, fields split by `|`."""
@@ -609,5 +609,5 @@ def ask_prometheus(address: str, promql: str, at: float | None = None) -> list[d
     """
     question = {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"})
     url = f"{address}/api/v1/query?{urllib.parse.urlencode(question)}"
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (our own address)
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 (our own address)
         return cast("list[dict[str, Any]]", json.load(answer)["data"]["result"])

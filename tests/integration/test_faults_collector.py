@@ -7,12 +7,23 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from faults import BOUND, SECOND, Behind, check_rhythm, collector_before_a_sink, spooled
+from faults import (
+    BOUND,
+    IMPATIENT,
+    SECOND,
+    WEEKLY,
+    Behind,
+    check_rhythm,
+    check_that_each_is_said_once,
+    check_the_end,
+    collector_before_a_sink,
+    spooled,
+)
 from name_server import name_server
 from receivers import HttpSink, answer
 from servers import EXPORTER, ExporterRunner, RunningExporter, eventually
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -34,7 +45,7 @@ def environment(behind: Behind, state_dir: Path) -> Mapping[str, str]:
 
 def pile_up(state_dir: Path, count: int) -> set[float]:
     """Wait until some reports wait; the times of their readings."""
-    return eventually(lambda: spooled(state_dir), lambda waiting: len(waiting) >= count, 60)
+    return eventually(lambda: spooled(state_dir), lambda waiting: len(waiting) >= count)
 
 
 def check_that_all_arrives(
@@ -47,18 +58,13 @@ def check_that_all_arrives(
     """What waited and what was read since is delivered, and nothing was given up."""
     behind.wait_for(waiting)
     assert running.terminate(BOUND) == 0
-    assert spooled(state_dir) == set()
+    check_the_end(running, state_dir)
     assert not (state_dir / "spool-set-aside").exists()
     check_rhythm(behind.times(), 1.0, runs)
-    assert "every report was delivered" in running.stderr[-1]
 
 
 def warnings(running: RunningExporter) -> list[str]:
     return [line.partition(" WARNING ")[2] for line in running.stderr if " WARNING " in line]
-
-
-def check_that_each_is_said_once(running: RunningExporter) -> None:
-    assert len(warnings(running)) == len(set(warnings(running)))
 
 
 def stop(behind: Behind) -> None:
@@ -94,11 +100,11 @@ def test_while_the_collector_is_gone_reports_wait_and_leave_oldest_first_when_it
     check_that_all_arrives(behind, running, state_dir, waiting)
     late = behind.times()[arrived:]
     assert late == sorted(late)
-    # Nothing answered in vain, so nothing was sent twice.
-    assert len(behind.times()) == len(set(behind.times()))
+    # Nothing answered in vain, so nothing was sent twice, but for what it took as it was killed.
+    assert len(behind.times()) - len(set(behind.times())) <= int(end is kill)
     said = running.wait_for(f"nothing listens at {address.removeprefix('http://')}")
     assert said.endswith("it is kept and tried again.")
-    check_that_each_is_said_once(running)
+    check_that_each_is_said_once(running, "beacon report")
 
 
 def test_a_collector_that_comes_up_after_the_exporter_gets_every_report_since_its_start(
@@ -114,7 +120,7 @@ def test_a_collector_that_comes_up_after_the_exporter_gets_every_report_since_it
 def test_a_collector_that_hangs_delays_no_reading_and_loses_no_report(
     behind: Behind, environment: Mapping[str, str], state_dir: Path, exporter: ExporterRunner
 ) -> None:
-    running = exporter.start("run", env=environment)
+    running = exporter.start("run", env={**environment, **IMPATIENT})
     eventually(behind.times)
     behind.collector.pause()
     # It hangs as long as it takes for these to be read: each in its second, none held up.
@@ -123,7 +129,7 @@ def test_a_collector_that_hangs_delays_no_reading_and_loses_no_report(
     behind.collector.resume()
     check_that_all_arrives(behind, running, state_dir, waiting)
     assert "no complete answer" in warnings(running)[0]
-    check_that_each_is_said_once(running)
+    check_that_each_is_said_once(running, "beacon report")
 
 
 def test_each_report_is_on_disk_while_an_earlier_one_hangs_on_its_way(
@@ -235,9 +241,9 @@ def test_connections_that_break_in_the_midst_of_a_report_cost_none(
 def test_a_signal_to_end_ends_it_while_the_collector_hangs_and_the_last_report_is_kept(
     behind: Behind, environment: Mapping[str, str], state_dir: Path, exporter: ExporterRunner
 ) -> None:
-    hourly = {**environment, "OTEL_METRIC_EXPORT_INTERVAL": "", "OTEL_EXPORTER_OTLP_TIMEOUT": "300"}
+    once = {**environment, **WEEKLY, "OTEL_EXPORTER_OTLP_TIMEOUT": "300"}
     behind.collector.pause()
-    running = exporter.start("run", env=hourly)
+    running = exporter.start("run", env=once)
     first = pile_up(state_dir, 1)
     running.send(signal.SIGTERM)
     assert running.wait(BOUND) == 0
@@ -245,7 +251,7 @@ def test_a_signal_to_end_ends_it_while_the_collector_hangs_and_the_last_report_i
     assert len(waiting) == 2
     assert first < waiting
     behind.collector.resume()
-    again = exporter.start("run", env=hourly)
+    again = exporter.start("run", env=once)
     behind.wait_for(waiting)
     assert again.terminate(BOUND) == 0
 
@@ -273,6 +279,7 @@ def test_a_resolver_that_hangs_delays_no_reading_and_loses_no_report(
     ports = {"grpc": behind.collector.grpc_port, "http/protobuf": behind.collector.http_port}
     env = {
         **environment,
+        **IMPATIENT,
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://collector.example:{ports[protocol]}",
     }
@@ -295,7 +302,7 @@ def test_a_signal_to_end_ends_it_while_the_resolver_hangs_and_the_last_report_is
 ) -> None:
     env = {
         **environment,
-        "OTEL_METRIC_EXPORT_INTERVAL": "",
+        **WEEKLY,
         "OTEL_EXPORTER_OTLP_TIMEOUT": "300",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4318",
     }

@@ -12,7 +12,7 @@ import novu_data
 import psutil
 import pytest
 import stack
-from faults import BOUND, SECOND, check_rhythm, reading_times, values_of
+from faults import BOUND, SECOND, WEEKLY, check_rhythm, reading_times, values_of
 from name_server import name_server
 from pymongo import MongoClient
 from receivers import HttpSink
@@ -21,10 +21,12 @@ from servers import EXPORTER, ExporterRunner, RunningExporter, eventually
 
 from otel_novu.metrics.usage import FIGURES
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 NAMES = {figure.name for figure in FIGURES}
-QUERY_TIMEOUT = {"OTEL_NOVU_QUERY_TIMEOUT": "2"}
+# Long enough for a machine that stalls; the other one is for a database that does not answer.
+QUERY_TIMEOUT = {"OTEL_NOVU_QUERY_TIMEOUT": "30"}
+IMPATIENT = {"OTEL_NOVU_QUERY_TIMEOUT": "2"}
 
 
 @pytest.fixture
@@ -86,8 +88,7 @@ def failures(report: Any) -> Mapping[str, int | float]:
 def whole_report(sink: HttpSink, after: int = 0) -> Any:
     """Wait for a usage report that holds every figure."""
     return eventually(
-        lambda: next((r for r in usage_reports(sink)[after:] if figures(r) == NAMES), None),
-        seconds=60,
+        lambda: next((r for r in usage_reports(sink)[after:] if figures(r) == NAMES), None)
     )
 
 
@@ -96,7 +97,6 @@ def empty_reports(sink: HttpSink, count: int, after: int = 0) -> list[Any]:
     return eventually(
         lambda: [r for r in usage_reports(sink)[after:] if not figures(r)],
         lambda found: len(found) >= count,
-        60,
     )
 
 
@@ -125,11 +125,13 @@ def test_while_the_database_is_gone_the_beacon_goes_on_and_the_figures_come_back
     exporter: ExporterRunner,
     fault: Callable[[stack.Database], None],
 ) -> None:
-    running = exporter.start("run", env={**environment, "MONGO_URL": novu})
-    before = failures(whole_report(sink))
-    assert set(before) == NAMES
+    running = exporter.start("run", env={**environment, **IMPATIENT, "MONGO_URL": novu})
+    whole_report(sink)
     fault(server)
-    missing = empty_reports(sink, 3)
+    begun = len(usage_reports(sink))
+    before = failures(usage_reports(sink)[begun - 1])
+    assert set(before) == NAMES
+    missing = empty_reports(sink, 3, after=begun)
     server.resume()
     if not server.alive():
         server.start()
@@ -157,7 +159,7 @@ def test_a_database_that_comes_up_after_the_exporter_is_read_without_a_restart(
     exporter: ExporterRunner,
 ) -> None:
     server.stop()
-    running = exporter.start("run", env={**environment, "MONGO_URL": novu})
+    running = exporter.start("run", env={**environment, **IMPATIENT, "MONGO_URL": novu})
     empty_reports(sink, 2)
     server.start()
     whole_report(sink)
@@ -189,11 +191,10 @@ def test_a_wrong_password_is_said_once_and_the_right_one_needs_no_restart(
 def test_no_connection_to_the_database_is_open_between_two_rounds(
     novu: str, environment: Mapping[str, str], sink: HttpSink, exporter: ExporterRunner
 ) -> None:
-    hourly = {**environment, "MONGO_URL": novu, "OTEL_METRIC_EXPORT_INTERVAL": ""}
-    running = exporter.start("run", env=hourly)
+    running = exporter.start("run", env={**environment, **WEEKLY, "MONGO_URL": novu})
     whole_report(sink)
     process = psutil.Process(running.pid)
-    eventually(lambda: process.net_connections(kind="tcp"), lambda left: left == [], BOUND)
+    eventually(lambda: process.net_connections(kind="tcp"), lambda left: left == [])
     assert running.terminate(BOUND) == 0
 
 
@@ -206,7 +207,7 @@ def test_a_view_in_a_collections_place_is_counted_as_the_server_counts_it_and_sp
         database.create_collection("topics", viewOn="topics_behind", pipeline=[])
         expected = database["topics"].estimated_document_count()
     running = exporter.start("run", env={**environment, "MONGO_URL": novu})
-    report = eventually(lambda: usage_reports(sink), seconds=60)[0]
+    report = eventually(lambda: usage_reports(sink))[0]
     assert figures(report) | {"topic.count", "topic.created"} == NAMES
     assert values_of(report, "novu.topic.count") in ({}, {"": expected})
     assert running.terminate(BOUND) == 0
@@ -224,10 +225,12 @@ def test_one_slow_figure_spares_the_others_and_is_counted_and_said_alone(
         return serving()(command)
 
     with scripted_mongo(script) as mongo:
-        running = exporter.start("run", env={**environment, "MONGO_URL": address(mongo.port)})
-        reports = eventually(lambda: usage_reports(sink), lambda r: len(r) >= 3, 60)
+        # So long that the others are read in time though the machine stalls.
+        env = {**environment, "OTEL_NOVU_QUERY_TIMEOUT": "10", "MONGO_URL": address(mongo.port)}
+        running = exporter.start("run", env=env)
+        reports = eventually(lambda: usage_reports(sink), lambda r: len(r) >= 2)
         assert running.terminate(BOUND) == 0
-    for number, report in enumerate(reports[:3], 1):
+    for number, report in enumerate(reports[:2], 1):
         assert figures(report) == NAMES - {"integration.count"}
         counted = failures(report)
         assert counted == {**dict.fromkeys(NAMES, 0), "integration.count": number}
@@ -281,7 +284,7 @@ def test_names_and_documents_of_every_odd_shape_fail_their_figures_alone(
 
     with scripted_mongo(script) as mongo:
         running = exporter.start("run", env={**environment, "MONGO_URL": address(mongo.port)})
-        report = eventually(lambda: usage_reports(sink), seconds=60)[0]
+        report = eventually(lambda: usage_reports(sink))[0]
         assert running.terminate(BOUND) == 0
     assert NAMES - figures(report) <= {"user.count", "topic.count", "integration.count"}
     assert {"user.count", "topic.count"} <= NAMES - figures(report)
@@ -293,9 +296,9 @@ def test_a_reading_longer_than_the_interval_is_said_once_and_piles_nothing_up(
     environment: Mapping[str, str], sink: HttpSink, exporter: ExporterRunner
 ) -> None:
     with scripted_mongo(silent_after_hello) as mongo:
-        env = {**environment, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+        env = {**environment, **IMPATIENT, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         running = exporter.start("run", env={**env, "MONGO_URL": address(mongo.port)})
-        eventually(lambda: usage_reports(sink), lambda r: len(r) >= 4, 60)
+        eventually(lambda: usage_reports(sink), lambda r: len(r) >= 4)
         threads = psutil.Process(running.pid).num_threads()
         assert running.terminate(BOUND) == 0
     assert threads < 40
@@ -311,7 +314,7 @@ def test_a_resolver_that_hangs_costs_the_figures_alone(
     with name_server(silent=True) as names:
         exporter = ExporterRunner(tmp_path, names.program(tmp_path, EXPORTER))
         try:
-            running = exporter.start("run", env={**environment, "MONGO_URL": url})
+            running = exporter.start("run", env={**environment, **IMPATIENT, "MONGO_URL": url})
             empty_reports(sink, 3)
             assert names.questions > 0
             names.silent = False
