@@ -8,11 +8,19 @@ from typing import Any
 import psutil
 import pytest
 import stack as stack_module
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 from pymongo.database import Database
 from servers import ExporterRunner, PrometheusClient, eventually
 
 Document = dict[str, Any]
+
+# How long an example takes is the machine's matter.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -146,7 +146,7 @@ def test_show_prints_both_documents_with_novus_fields_in_novus_order(
     for document in (beacon, usage):
         assert TIME.fullmatch(document["timestamp"])
         at = datetime.fromisoformat(f"{document['timestamp']}+00:00").timestamp()
-        assert at == pytest.approx(time.time(), abs=60)
+        assert at == pytest.approx(time.time(), abs=600)
 
 
 def test_show_sends_nothing_and_writes_nothing(
@@ -190,7 +190,7 @@ def test_show_says_why_usage_is_absent(
     )
     port = free_port()
     unreachable = {**without_database, "MONGO_URL": f"mongodb://root:{PASSWORD}@127.0.0.1:{port}"}
-    failed = exporter("show", env={**unreachable, "OTEL_NOVU_QUERY_TIMEOUT": "1"})
+    failed = exporter("show", env={**unreachable, "OTEL_NOVU_QUERY_TIMEOUT": "3"})
     assert (failed.returncode, len(documents(failed.stdout))) == (1, 1)
     assert failed.stderr.startswith("No usage figure could be read: ")
     assert failed.stderr.count("\n") == 1
@@ -309,7 +309,7 @@ def test_check_tells_a_database_that_is_not_there(
     without_database: Mapping[str, str], exporter: ExporterRunner
 ) -> None:
     url = f"mongodb://root:{PASSWORD}@127.0.0.1:{free_port()}/novu-db"
-    env = {**without_database, "MONGO_URL": url, "OTEL_NOVU_QUERY_TIMEOUT": "1"}
+    env = {**without_database, "MONGO_URL": url, "OTEL_NOVU_QUERY_TIMEOUT": "3"}
     found = wrong(exporter, env)
     assert list(found) == ["database"]
     assert "can't be reached" in found["database"]

@@ -185,7 +185,7 @@ class Image:
     def run(self, *command: str, env: Mapping[str, str]) -> tuple[int, str]:
         """Run a command to its end; its exit code and what it said."""
         with self.start(*command, env=env) as process:
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=240)
             return process.returncode, said
 
 
@@ -278,7 +278,7 @@ def test_the_result_reports_without_root_on_a_read_only_root_and_its_probe_tells
         prometheus.eventually(seen)
         eventually(lambda: image.run(*probe, env=env)[0], lambda code: code == 0)
         exporter.send_signal(signal.SIGTERM)
-        said, _ = exporter.communicate(timeout=30)
+        said, _ = exporter.communicate(timeout=240)
     assert exporter.returncode == 0, said
     assert "WARNING The state directory" not in said
     assert image.run(*probe, env=env)[0] == 1

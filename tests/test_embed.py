@@ -16,6 +16,7 @@ import compare
 import novu_data
 import otlp_reports
 import pytest
+from faults import BOUND
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -205,7 +206,7 @@ def test_a_database_that_hangs_holds_up_no_collection(
         assert "novu.beacon.timestamp" in by_name(application.collect())
         assert application.usage() == []
         handle.close()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < BOUND
 
 
 def test_what_can_not_be_read_is_said_once_and_absent(
@@ -328,7 +329,7 @@ try:
     usage = otel_novu.register_usage(provider)
 except SettingsError as error:
     sys.exit(str(error))
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 120
 while "novu.user.count" not in seen(reader) and time.monotonic() < deadline:
     time.sleep(0.1)
 print(json.dumps(seen(reader)), flush=True)
@@ -351,7 +352,7 @@ def run_application(tmp_path: Path, environ: Mapping[str, str]) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 

@@ -49,7 +49,7 @@ def interface(name: str, address: str, state: str = "up") -> list[str]:
 def read_within(namespaces: Sequence[str], setup: Sequence[str], program: str) -> Any:
     script = " && ".join([*setup, 'exec "$@"'])
     command = [*UNSHARE, *namespaces, "sh", "-c", script, "sh", sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

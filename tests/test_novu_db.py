@@ -1,6 +1,5 @@
 import json
 import logging
-import socket
 import ssl
 import threading
 import time
@@ -33,6 +32,7 @@ from scripted_mongo import (
     silent,
 )
 from servers import eventually
+from stack import free_port
 
 from otel_novu.metrics.usage import COLLECTIONS, FIGURES
 from otel_novu.settings import Secret
@@ -40,8 +40,10 @@ from otel_novu.sources.failure import NoConnection, ReadFailed, TimedOut
 from otel_novu.sources.novu_db import NovuDatabase, commands, ignored_options
 
 SECRET = "s3cretW0rd"
-LIMIT = 5.0
-SHORT = 0.5
+LIMIT = 30.0
+SHORT = 1.5
+# What hangs here hangs for good, or for a minute and a half.
+BOUND = 60.0
 
 
 def url_of(port: int, query: str = "") -> Secret:
@@ -70,9 +72,7 @@ def count_users(database: NovuDatabase) -> int:
 
 @pytest.fixture
 def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -221,7 +221,7 @@ def test_a_server_that_hangs_after_hello_times_out() -> None:
         began = time.monotonic()
         failure = failure_of(url_of(server.port), count_users, SHORT)
     assert type(failure) is TimedOut
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < BOUND
 
 
 def test_a_server_that_never_answers_times_out() -> None:
@@ -236,7 +236,7 @@ def test_our_limits_beat_those_of_the_url() -> None:
     with scripted_mongo(silent) as server:
         began = time.monotonic()
         failure_of(url_of(server.port, long), count_users, SHORT)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < BOUND
 
 
 def test_a_question_without_time_is_not_sent() -> None:
@@ -257,14 +257,14 @@ def test_a_server_that_refuses_connections_is_told(closed_port: int) -> None:
 
 def test_a_name_that_can_not_be_resolved_is_told() -> None:
     url = Secret(f"mongodb://root:{SECRET}@nowhere.invalid/novu-db")
-    failure = failure_of(url, count_users, 3)
+    failure = failure_of(url, count_users, 6)
     assert isinstance(failure, NoConnection)
     assert failure.reason == "the server can't be reached: its name can't be resolved"
 
 
 def test_an_srv_record_that_can_not_be_resolved_is_told() -> None:
     url = Secret(f"mongodb+srv://root:{SECRET}@cluster.nowhere.invalid/novu-db")
-    failure = failure_of(url, count_users, 3)
+    failure = failure_of(url, count_users, 6)
     assert failure.reason in {
         "the server can't be reached: its SRV record can't be resolved",
         "timed out",

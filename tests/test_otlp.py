@@ -47,7 +47,7 @@ def test_only_the_driver_of_the_protocol_in_use_is_loaded(protocol: Protocol, lo
         [sys.executable, "-c", LOADED, protocol.value],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stdout.strip() == loaded

@@ -15,10 +15,12 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from faults import BOUND
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from receivers import (
+    FAULT_SECONDS,
     GrpcAnswer,
     GrpcSink,
     HttpSink,
@@ -28,6 +30,7 @@ from receivers import (
     reset_connection,
 )
 from servers import eventually
+from stack import free_port
 
 from otel_novu.delivery.otlp.grpc import GrpcSender
 from otel_novu.outcome import Delivered, Later, Outcome, Refused
@@ -35,8 +38,6 @@ from otel_novu.settings import Compression, Otlp, Protocol, Secret
 from otel_novu.version import __version__
 
 BODY = b"\x0a\x03any bytes, they are not read\x00\xff" * 20
-# Faults last a minute.
-BOUND = 15.0
 TOKEN = "S3CRET-TOKEN-0123456789"
 PASSWORD = "S3CRET-PASSWORD-0123"
 
@@ -94,12 +95,6 @@ def why(outcome: Outcome, kind: type[Refused | Later]) -> str:
     assert type(outcome) is kind
     assert isinstance(outcome, Refused | Later)
     return outcome.why
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def retry_info(seconds: int, nanos: int = 0) -> bytes:
@@ -217,7 +212,7 @@ def test_no_thread_remains_after_reports() -> None:
         before = threads_of_the_sender()
         for _ in range(3):
             sender.send(BODY, 10)
-        eventually(lambda: threads_of_the_sender() - before, lambda left: not left, seconds=10)
+        eventually(lambda: threads_of_the_sender() - before, lambda left: not left)
 
 
 def test_the_destination_holds_neither_secrets_nor_a_path() -> None:
@@ -283,7 +278,7 @@ def test_a_receiver_that_takes_no_metrics_points_to_the_endpoint() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     text = why(send(f"http://127.0.0.1:{port}"), Refused)
-    server.stop(None).wait(10)
+    server.stop(None).wait(60)
     assert "answered UNIMPLEMENTED" in text
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in text
 
@@ -381,7 +376,7 @@ def test_a_web_server_that_speaks_http_2_is_no_collector(
 
 
 def test_a_call_that_hangs_is_left_at_the_deadline() -> None:
-    with GrpcSink(GrpcAnswer(delay=60.0)) as sink:
+    with GrpcSink(GrpcAnswer(delay=FAULT_SECONDS)) as sink:
         began = time.monotonic()
         text = why(send(sink.endpoint, 1.0), Later)
         assert time.monotonic() - began < BOUND
@@ -390,7 +385,7 @@ def test_a_call_that_hangs_is_left_at_the_deadline() -> None:
 
 def test_a_receiver_that_never_says_a_word_is_left_at_the_deadline(authority: Authority) -> None:
     def silent(_: socket.socket, ended: threading.Event) -> None:
-        ended.wait(60)
+        ended.wait(FAULT_SECONDS)
 
     with Listener(silent) as listener:
         for scheme in ("http", "https"):
@@ -495,7 +490,7 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 import trustme
+from faults import BOUND
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from receivers import (
+    FAULT_SECONDS,
     PROTOBUF,
     HttpAnswer,
     HttpSink,
@@ -31,6 +33,7 @@ from receivers import (
     reset,
     trickle,
 )
+from stack import free_port
 
 from otel_novu.delivery.otlp.http import HttpSender
 from otel_novu.outcome import Delivered, Later, Outcome, Refused
@@ -38,8 +41,6 @@ from otel_novu.settings import Compression, Otlp, Protocol, Secret
 from otel_novu.version import __version__
 
 BODY = b"\x0a\x03any bytes, they are not read\x00\xff" * 20
-# Faults last a minute.
-BOUND = 15.0
 TOKEN = "S3CRET-TOKEN-0123456789"
 PASSWORD = "S3CRET-PASSWORD-0123"
 QUERY = "S3CRET-QUERY-01234567"
@@ -72,12 +73,6 @@ def why(outcome: Outcome, kind: type[Refused | Later]) -> str:
     assert type(outcome) is kind
     assert isinstance(outcome, Refused | Later)
     return outcome.why
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture(autouse=True)
@@ -425,7 +420,7 @@ def test_a_receiver_that_does_not_come_to_an_end_is_left_at_the_deadline(fault: 
 
 
 def deaf(_: socket.socket, ended: threading.Event) -> None:
-    ended.wait(60)
+    ended.wait(FAULT_SECONDS)
 
 
 def test_a_receiver_that_does_not_read_is_left_at_the_deadline() -> None:
@@ -453,7 +448,7 @@ def test_no_time_left_is_for_later() -> None:
 
 STUCK_RESOLVER = """
 import socket, sys, time
-socket.getaddrinfo = lambda *given, **named: time.sleep(60)
+socket.getaddrinfo = lambda *given, **named: time.sleep(240)
 from otel_novu.delivery.otlp.http import HttpSender
 from otel_novu.settings import Compression, Otlp, Protocol, Secret
 endpoint = Secret("http://collector.example:4318/v1/metrics")
@@ -468,7 +463,7 @@ def test_a_stuck_resolver_is_left_at_the_deadline_and_lets_the_process_end() -> 
         [sys.executable, "-c", STUCK_RESOLVER],
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=120,
         check=True,
     )
     assert done.stdout.startswith("Later(why='no complete answer from collector.example:4318")
@@ -591,7 +586,7 @@ def outcome_under(environment: dict[str, str], *arguments: str) -> str:
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stderr == ""

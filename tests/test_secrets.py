@@ -323,7 +323,9 @@ def placed(variables: Mapping[str, str], peers: Peers) -> dict[str, str]:
 
 
 @settings(
-    max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=800,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(ENVIRONMENTS, st.sampled_from(COMMANDS), st.sampled_from(WAYS))
 @example({MONGO_URL: f"mongodb://u:1/{MARK}?x=@{{place}}/d"}, "check", "environment")

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from faults import BOUND
 from scripted_mongo import Document, Hang, answering, closing, failing, scripted_mongo, silent
+from servers import eventually
 from shelf import Shelf
 
 from otel_novu.metrics.question import Stage
@@ -90,7 +92,7 @@ def gate() -> Iterator[threading.Event]:
     event.set()
     for thread in threading.enumerate():
         if thread.name.startswith("otel-novu-"):
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -118,7 +120,7 @@ def holds_nothing(round_: UsageRound) -> bool:
 
 
 def read(
-    database: Fake, store: Shelf | None = None, seconds: float = 5, now: float = NOW
+    database: Fake, store: Shelf | None = None, seconds: float = 60, now: float = NOW
 ) -> UsageRound:
     source = UsageSource(lambda _seconds: database, store or Shelf())
     return source.read(seconds, lambda: now)
@@ -149,7 +151,7 @@ def test_a_figure_that_fails_is_absent_counted_and_timed_and_the_others_stand() 
     database = Fake({("count", "users"): raising(ReadFailed("not authorised (code 13)"))})
     source = UsageSource(lambda _seconds: database, Shelf())
     for number in (1, 2):
-        round_ = source.read(5, lambda: NOW)
+        round_ = source.read(60, lambda: NOW)
         assert round_.reasons == {"user.count": "not authorised (code 13)"}
         assert round_.reading.totals.keys() == {
             name for name in TOTALS if name not in {"user.count", "integration.count"}
@@ -185,16 +187,17 @@ def test_whatever_is_raised_is_a_failure_named_by_its_type_alone(
 
 
 def test_a_slow_figure_does_not_hold_the_others() -> None:
-    round_ = read(Fake({("aggregate", "notificationtemplates"): overrun}), seconds=1)
+    round_ = read(Fake({("aggregate", "notificationtemplates"): overrun}), seconds=4)
     assert round_.reasons == {"workflow.step.count": "timed out"}
-    assert round_.reading.durations["workflow.step.count"] > 0.5
-    assert round_.reading.durations["user.count"] < 0.5
+    durations = round_.reading.durations
+    assert durations["workflow.step.count"] > 2
+    assert durations["user.count"] < durations["workflow.step.count"]
 
 
 def test_more_slow_figures_than_workers_leave_the_others_their_turn() -> None:
     slow = [("count", name) for name in COLLECTIONS[:5]]
     database = Fake(dict.fromkeys(slow, overrun))
-    round_ = read(database, seconds=2)
+    round_ = read(database, seconds=6)
     assert {"workflow.step.count", "subscriber.count"} <= round_.reading.totals.keys()
     assert round_.reading.providers.keys() == {"integration.count"}
     assert round_.reading.created.keys() == CREATED
@@ -207,17 +210,17 @@ def test_slow_windows_leave_the_other_windows_their_turn() -> None:
     slow = [("created", name) for name in ("users", "organizations", "notifications", "topics")]
     later = NOW + 1000
     database = Fake({("hello",): later, **dict.fromkeys(slow, overrun)})
-    round_ = read(database, store, seconds=2, now=later)
+    round_ = read(database, store, seconds=6, now=later)
     assert round_.reading.created.keys() == {"workflow.created", "subscriber.created"}
     assert round_.reasons.keys() == CREATED - {"workflow.created", "subscriber.created"}
 
 
 def test_a_fast_database_gives_the_last_question_nearly_all_the_time() -> None:
     database = Fake()
-    read(database, seconds=100)
+    read(database, seconds=1000)
     limits = dict(database.asked)
-    assert limits["aggregate", "notificationtemplates"] > 90
-    assert limits["aggregate", "integrations"] > 90
+    assert limits["aggregate", "notificationtemplates"] > 900
+    assert limits["aggregate", "integrations"] > 900
 
 
 def test_totals_are_asked_before_windows() -> None:
@@ -236,7 +239,7 @@ def test_a_thread_that_no_limit_reaches_does_not_hold_the_round(gate: threading.
     database = Fake({("aggregate", "integrations"): stuck(gate)})
     began = time.monotonic()
     round_ = read(database, seconds=1)
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < BOUND
     assert round_.reasons == {"integration.count": "timed out"}
     assert round_.reading.durations["integration.count"] >= 1
     assert round_.reading.created.keys() == CREATED
@@ -255,9 +258,9 @@ def test_a_round_under_way_ends_when_it_is_told_to_with_what_it_has(
     rounds: list[UsageRound] = []
     reader = threading.Thread(target=lambda: rounds.append(source.read(300, lambda: NOW)))
     reader.start()
-    assert asked.wait(10)
+    assert asked.wait(BOUND)
     source.end_by(1)
-    reader.join(15)
+    reader.join(BOUND)
     assert not reader.is_alive()
     assert rounds[0].reasons == {"user.count": "timed out"}
 
@@ -277,7 +280,7 @@ def test_a_database_that_can_not_be_opened_in_time_fails_every_figure(
     assert round_.reading.durations.keys() == NAMES
     assert store.data is None
     gate.set()
-    assert late.closed.wait(10)
+    assert late.closed.wait(BOUND)
 
 
 def test_threads_that_hang_do_not_pile_up_without_bound(gate: threading.Event) -> None:
@@ -289,7 +292,7 @@ def test_threads_that_hang_do_not_pile_up_without_bound(gate: threading.Event) -
         return Fake()
 
     source = UsageSource(open_stuck, Shelf())
-    reasons = [source.read(0.05, lambda: NOW).reasons["user.count"] for _ in range(12)]
+    reasons = [source.read(0.05, lambda: NOW).reasons["user.count"] for _ in range(30)]
     assert reasons[0] == "timed out"
     assert reasons[-1] == "the previous reading still hangs"
     assert len(opened) == 8
@@ -304,8 +307,8 @@ def test_a_round_reads_again_when_the_threads_that_hung_are_gone(gate: threading
     while source.read(0.05, lambda: NOW).reasons["user.count"] == "timed out":
         pass
     gate.set()
-    deadline = time.monotonic() + 30
-    while (round_ := source.read(5, lambda: NOW)).reasons and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while (round_ := source.read(60, lambda: NOW)).reasons and time.monotonic() < deadline:
         time.sleep(0.05)
     assert round_.reasons == {}
     assert round_.reading.failures["user.count"] >= 9
@@ -314,14 +317,17 @@ def test_a_round_reads_again_when_the_threads_that_hung_are_gone(gate: threading
 def test_the_connection_is_closed_when_a_round_is_over() -> None:
     database = Fake()
     read(database)
-    assert database.closed.is_set()
-    assert not [thread for thread in threading.enumerate() if "otel-novu" in thread.name]
+    assert database.closed.wait(BOUND)
+    eventually(
+        lambda: [thread for thread in threading.enumerate() if "otel-novu" in thread.name],
+        lambda left: not left,
+    )
 
 
 def test_the_connection_is_closed_though_a_question_hangs(gate: threading.Event) -> None:
     database = Fake({("count", "users"): stuck(gate)})
     read(database, seconds=0.5)
-    assert database.closed.wait(10)
+    assert database.closed.wait(BOUND)
 
 
 def test_a_close_that_hangs_does_not_hold_the_round(gate: threading.Event) -> None:
@@ -330,8 +336,8 @@ def test_a_close_that_hangs_does_not_hold_the_round(gate: threading.Event) -> No
             gate.wait()
 
     began = time.monotonic()
-    round_ = read(NeverClosed(), seconds=10)
-    assert time.monotonic() - began < 5
+    round_ = read(NeverClosed(), seconds=200)
+    assert time.monotonic() - began < BOUND
     assert round_.reasons == {}
 
 
@@ -368,7 +374,7 @@ def test_a_database_that_can_not_be_opened_says_why() -> None:
     def open_nothing(_seconds: float) -> Fake:
         raise ReadFailed("the URL's options do not fit together")
 
-    round_ = UsageSource(open_nothing, Shelf()).read(5, lambda: NOW)
+    round_ = UsageSource(open_nothing, Shelf()).read(60, lambda: NOW)
     assert round_.reasons == dict.fromkeys(NAMES, "the URL's options do not fit together")
 
 
@@ -395,9 +401,7 @@ def test_a_database_without_novus_collections_fails_every_figure_and_moves_no_wi
     read(Fake(), store)
     before = store.data
     later = NOW + 1000
-    round_ = read(
-        Fake({**EMPTY, ("hello",): later, ("collections",): ()}), store, seconds=5, now=later
-    )
+    round_ = read(Fake({**EMPTY, ("hello",): later, ("collections",): ()}), store, now=later)
     why = 'none of Novu\'s collections exist in database "novu-db": wrong database?'
     assert round_.reasons == dict.fromkeys(NAMES, why)
     assert holds_nothing(round_)
@@ -438,7 +442,7 @@ def of_providers(counts: Mapping[str, int]) -> Fake:
 
 
 def providers_of(source: UsageSource) -> Mapping[str, int]:
-    return source.read(5, lambda: NOW).reading.providers["integration.count"]
+    return source.read(60, lambda: NOW).reading.providers["integration.count"]
 
 
 def test_a_provider_that_is_gone_is_zero_until_the_process_ends() -> None:
@@ -471,7 +475,7 @@ def test_an_integration_figure_that_fails_sends_no_provider_as_zero() -> None:
     databases = iter([of_providers({"novu": 2}), failed])
     source = UsageSource(lambda _seconds: next(databases), Shelf())
     providers_of(source)
-    assert source.read(5, lambda: NOW).reading.providers == {}
+    assert source.read(60, lambda: NOW).reading.providers == {}
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1000, 5000), (5000, 1000)])
@@ -502,7 +506,7 @@ def test_a_long_gap_is_caught_up_as_far_as_the_deadline_allows() -> None:
     read(Fake(), store)
     later = NOW + 100_000 * 3600
     behaviours: dict[tuple[str, ...], Any] = {("created", name): slowly for name in COLLECTIONS}
-    round_ = read(Fake({("hello",): later, **behaviours}), store, seconds=1, now=later)
+    round_ = read(Fake({("hello",): later, **behaviours}), store, seconds=3, now=later)
     assert round_.reasons == {}
     for figure in CREATED:
         slices = round_.reading.created[figure].count
@@ -570,10 +574,10 @@ def test_what_is_created_while_usage_is_off_is_not_counted() -> None:
 
     source = UsageSource(open_database, store)
     for clock[0] in (NOW, NOW + 1000):
-        source.read(5, lambda: clock[0])
+        source.read(60, lambda: clock[0])
     source.forget_begin()
     for clock[0] in (NOW + 9000, NOW + 9100):
-        round_ = source.read(5, lambda: clock[0])
+        round_ = source.read(60, lambda: clock[0])
     assert round_.reading.created["event.created"] == Created(2, NOW)
     assert store.entry("event.created")["until"] == NOW + 9040
 
@@ -602,8 +606,8 @@ def test_a_server_that_answers_nothing_fails_every_figure_in_time(
 ) -> None:
     with scripted_mongo(script) as server:
         began = time.monotonic()
-        round_ = read_from(server.port, 1)
-        assert time.monotonic() - began < 5
+        round_ = read_from(server.port, 3)
+        assert time.monotonic() - began < BOUND
     assert round_.reasons.keys() == NAMES
     assert all(words in reason for reason in round_.reasons.values())
     assert round_.reading.durations.keys() == NAMES
@@ -621,6 +625,6 @@ def test_a_server_that_hangs_over_one_collection_spares_the_others() -> None:
         return answer(command)
 
     with scripted_mongo(script) as server:
-        round_ = read_from(server.port, 1)
+        round_ = read_from(server.port, 6)
     assert round_.reasons == {"event.count": "timed out"}
     assert round_.reading.totals["user.count"] == 1

@@ -12,6 +12,9 @@ import psutil
 import pytest
 from faults import BOUND, reading_times, spooled
 from handed_run import Hand
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from real_faults import tiny_disk
 from receivers import HttpSink, answer, partial_success, reset
 from scripted_mongo import Document, Drop, answering, failing, scripted_mongo
@@ -111,20 +114,19 @@ class Size:
 def size_in_calm(running: RunningExporter, weather: Weather, state: Path) -> Size:
     """Let the weather clear and what waits leave, and take the least of some seconds."""
     weather.clear()
-    eventually(lambda: len(spooled(state)) + len(spooled(state, "usage")), lambda n: n <= 2, 90)
+    eventually(lambda: len(spooled(state)) + len(spooled(state, "usage")), lambda n: n <= 2, 300)
     time.sleep(2 * HANGS)
     process = psutil.Process(running.pid)
     samples = []
     for _ in range(40):
-        samples.append((process.num_threads(), process.num_fds()))
+        samples.append((process.num_threads(), process.num_fds(), process.memory_info().rss))
         time.sleep(0.05)
-    threads, descriptors = (min(column) for column in zip(*samples, strict=True))
-    return Size(threads, descriptors, process.memory_info().rss)
+    return Size(*(min(column) for column in zip(*samples, strict=True)))
 
 
 def live_through(weather: Weather, sink: HttpSink, state: Path, cycles: int) -> None:
     """Change the weather twice a second until so many beacons were read in all."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1800
     read: set[float] = set()
     seen = 0
     while len(read) < cycles:
@@ -132,8 +134,9 @@ def live_through(weather: Weather, sink: HttpSink, state: Path, cycles: int) -> 
         weather.change()
         time.sleep(0.5)
         read |= spooled(state)
-        reports = sink.reports[seen:]
-        seen += len(reports)
+        requests = sink.requests[seen:]
+        seen += len(requests)
+        reports = [ExportMetricsServiceRequest.FromString(each.body) for each in requests]
         read.update(reading_times(reports))
 
 
@@ -158,7 +161,7 @@ def weather(tmp_path: Path, hand: Hand, dice: random.Random) -> Iterator[Weather
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_after_a_thousand_cycles_with_random_faults_nothing_has_grown(
     weather: Weather, hand: Hand, tmp_path: Path
 ) -> None:
@@ -179,11 +182,17 @@ def test_after_a_thousand_cycles_with_random_faults_nothing_has_grown(
             for cycles in (100, CYCLES // 2, CYCLES):
                 live_through(weather, sink, state, cycles)
                 sizes.append(size_in_calm(running, weather, state))
+            # On a busy machine something may be under way even in calm; what has grown stays.
+            late = eventually(
+                lambda: size_in_calm(running, weather, state),
+                lambda size: (
+                    size.threads <= sizes[0].threads and size.descriptors <= sizes[0].descriptors
+                ),
+                seconds=300,
+            )
             assert running.terminate(BOUND) == 0
         finally:
             weather.clear()
             exporter.close()
-    early, middle, late = sizes
     print(sizes)  # noqa: T201 - seen where it fails
-    assert (late.threads, late.descriptors) == (early.threads, early.descriptors)
-    assert late.memory - middle.memory < 5 * MEBIBYTE
+    assert late.memory - sizes[1].memory < 5 * MEBIBYTE
