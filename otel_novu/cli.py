@@ -1,13 +1,16 @@
 """The command line: parse, call, choose the exit code."""
 
 import argparse
+import io
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from otel_novu.settings import Settings, SettingsError, load
 from otel_novu.version import __version__
@@ -35,21 +38,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parser().parse_args(arguments)
+    _ready_streams()
+    try:
+        return _run_to_its_end(options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        _drain(sys.stderr)
+
+
+def _run_to_its_end(options: argparse.Namespace) -> int:
     try:
         code = _call(options)
         sys.stdout.flush()  # here, where it is known what to do if the reader went away
     except SettingsError as error:
         return _bad_input(str(error))
     except OSError as error:
-        # No traceback at the interpreter's end either, where what is left would be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drain(sys.stdout)
         # A reader that went away, as `head` does, knows it.
         if not isinstance(error, BrokenPipeError):
             _tell(f"the output can't be written ({error.strerror or type(error).__name__}).")
         return TO_MEND
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     return code
+
+
+def _ready_streams() -> None:
+    """Let nothing that is printed end in a traceback."""
+    # A process may be started without them; the first file opened would else get their number.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+    # What a receiver or a path says may not be in the terminal's alphabet.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drain(stream: TextIO) -> None:
+    """Write what is left, or else drop it: the interpreter would try again at its end, and fail."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _bad_input(sentence: str) -> int:
@@ -58,11 +87,14 @@ def _bad_input(sentence: str) -> int:
 
 
 def _tell(sentence: str) -> None:
-    sys.stderr.write(f"otel-novu: {sentence}\n")
+    with suppress(OSError):  # the exit code tells as well
+        sys.stderr.write(f"otel-novu: {sentence}\n")
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Read the settings, and log as they say."""
+    if options.env_file == "":
+        raise SettingsError("--env-file names no file; accepted: the path of a readable file")
     env_file = None if options.env_file is None else Path(options.env_file)
     try:
         cwd = Path.cwd()
@@ -104,6 +136,7 @@ def _log(level: int) -> None:
     log.addHandler(handler)
     log.setLevel(level)
     log.propagate = False
+    logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
     # Drivers quote addresses and what a server says, and this is no place for either.
     for name in ("pymongo", "urllib3", "requests", "opentelemetry"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -18,7 +18,7 @@ from otel_novu.metrics.metric import Metric, Point, Reading
 from otel_novu.reports import Figures, novu_figures
 from otel_novu.settings import Settings, load
 from otel_novu.sources.beacon_source import BeaconSource
-from otel_novu.state.consent import decide, read_admin
+from otel_novu.state.consent import Admin, decide, read_admin
 from otel_novu.state.created_file import CreatedFile, Unsaved
 from otel_novu.state.directory import Held, Lock, StateDirectory
 from otel_novu.state.pseudonym import pseudonyms
@@ -93,6 +93,7 @@ class UsageHandle:
         self._settings = settings
         self._interval = interval
         self._process = os.getpid()
+        self._consent = _Consent(settings)
         self._journal = Journal()
         self._reading: usage.UsageReading | None = None
         self._closed = threading.Event()
@@ -141,7 +142,7 @@ class UsageHandle:
     def _read_on(self) -> None:
         due = time.monotonic()
         while not self._closed.is_set():
-            if not decide(self._settings.telemetry, read_admin(self._state)).enabled:
+            if not self._consent.is_given(self._state):
                 self._pause()
                 due = time.monotonic()
             elif time.monotonic() >= due:
@@ -175,8 +176,8 @@ class UsageHandle:
 
 class _BeaconReadings:
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._process = os.getpid()
+        self._consent = _Consent(settings)
         self._state = StateDirectory.open(settings.state_dir)
         hidden = pseudonyms(self._state) if settings.anonymize else None
         self._source = BeaconSource(time.time, hidden)
@@ -194,8 +195,21 @@ class _BeaconReadings:
             return self._last
 
     def _read(self) -> beacon.BeaconReading:
-        decision = decide(self._settings.telemetry, read_admin(self._state))
-        return self._source.read(None, usage_enabled=decision.enabled)
+        return self._source.read(None, usage_enabled=self._consent.is_given(self._state))
+
+
+class _Consent:
+    """The telemetry flag, as it was last known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._variable = settings.telemetry
+        self._given = decide(self._variable, Admin.NO_ANSWER).enabled
+
+    def is_given(self, state: StateDirectory) -> bool:
+        admin = read_admin(state)
+        if admin is not Admin.NO_ANSWER:  # what can't be read just now was not changed just now
+            self._given = decide(self._variable, admin).enabled
+        return self._given
 
 
 def _is_still(process: int) -> bool:

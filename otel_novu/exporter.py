@@ -30,10 +30,11 @@ from otel_novu.state.pseudonym import pseudonyms
 
 # A last report at the end of the process, seconds: reading, handing over and sending come to less
 # than five, whatever hangs.
-LAST_READING = 1.5
+LAST_READING = 1.0
 LAST_SENDING = 1.75
-# From the last figure to the report on disk, seconds, on a bad night.
-_HANDING_OVER = 0.5
+# From the end of a reading to the report on disk, seconds, on a bad night; half of it is what a
+# reading in which something hangs takes beyond its time.
+_HANDING_OVER = 1.0
 # How long a report may take to be written to the console, seconds.
 _CONSOLE_PATIENCE = 5.0
 _NO_FIGURE_FOLLOWS = "the beacon goes on, and they are tried again with the next report"
@@ -42,7 +43,7 @@ _LEAST_READING = 0.5
 
 
 class Exporter:
-    """The beacon's pipeline, and the usage one while the flag is set and a database is named."""
+    """The beacon's pipeline, and the usage one while the flag is set."""
 
     def __init__(
         self,
@@ -101,7 +102,17 @@ class Exporter:
     @property
     def meters(self) -> tuple[str, ...]:
         """What is reported: `beacon`, `usage`; nothing where nothing is to be sent."""
-        return tuple(pipeline.name for pipeline in self._pipelines()) if self._exporters else ()
+        return tuple(pipeline.name for pipeline in self._reporting()) if self._exporters else ()
+
+    @property
+    def due(self) -> int:
+        """Reports that wait and are sent by this exporter; usage reports only while they are on."""
+        return sum(self._spool.waiting(pipeline.name) for pipeline in self._pipelines())
+
+    def delivered(self, meter: str) -> bool:
+        """Tell whether the meter's last attempt delivered, and nothing of it waits any more."""
+        waits = self._sender is not None and self._spool.waiting(meter) > 0
+        return isinstance(self.outcomes.get(meter), Delivered) and not waits
 
     @property
     def failed(self) -> bool:
@@ -137,7 +148,7 @@ class Exporter:
         self.decision = decision
         if not decision.enabled:
             self._drop_usage()
-        elif self._usage is None and self._settings.mongo_url is not None:
+        elif self._usage is None:
             self._usage_source.end_by(math.inf)
             meter = usage_meter(self._settings, self.identity.value, self._began)
             self._usage = self._pipeline("usage", meter, self._read_usage)
@@ -157,9 +168,9 @@ class Exporter:
 
     def report_usage(self) -> None:
         """Begin a report of the usage figures alone, where they are on."""
-        pipeline = self._usage
-        if pipeline is not None and self._exporters:
-            pipeline.report(self._settings.query_timeout)
+        if self._exporters:
+            for pipeline in self._reporting()[1:]:
+                pipeline.report(self._settings.query_timeout)
 
     def report(self, reading: float | None = None) -> None:
         """Begin a report of each pipeline; returns at once.
@@ -169,7 +180,7 @@ class Exporter:
         """
         if not self._exporters:
             return
-        for pipeline in self._pipelines():
+        for pipeline in self._reporting():
             pipeline.report(self._settings.query_timeout if reading is None else reading)
 
     def report_and_close(self, reading: float, sending: float) -> None:
@@ -207,6 +218,10 @@ class Exporter:
     def _pipelines(self) -> list[Pipeline[beacon.BeaconReading] | Pipeline[usage.UsageReading]]:
         other = self._usage  # once, as it may go meanwhile
         return [self._beacon, *([other] if other is not None else [])]
+
+    def _reporting(self) -> list[Pipeline[beacon.BeaconReading] | Pipeline[usage.UsageReading]]:
+        """List those that make reports; without a database the usage one delivers what waits."""
+        return self._pipelines() if self._settings.mongo_url is not None else [self._beacon]
 
     def _pipeline(
         self, name: str, meter: ReportMeter[R], read: Callable[[float], R | None]

@@ -54,11 +54,13 @@ class MongoTarget:
         hosts: each `host`, `host:port`, `[address]:port` or socket path, as the URL names them.
         database: the URL's path, else `novu-db`.
         srv: the hosts are to be looked up in DNS (`mongodb+srv`).
+        tls: an option, or the scheme, asks for TLS.
     """
 
     hosts: tuple[str, ...]
     database: str
     srv: bool
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def parse_mongo_url(url: str) -> MongoTarget:
     options = _options(parts.query)
     _check_options(parts, options)
     _check_password(parts, options)
-    return MongoTarget(parts.hosts, database, parts.srv)
+    tls = options.get("tls", options.get("ssl", "true" if parts.srv else "false")) == "true"
+    return MongoTarget(parts.hosts, database, parts.srv, tls)
 
 
 def check_mongo_url(url: str) -> str | None:

@@ -39,7 +39,7 @@ def say(journal: Journal, reasons: Mapping[str, str], whole_follows: str) -> Non
         whole_follows: what follows where no figure could be read.
     """
     some_follow = "the others go out, and it is tried again with the next report"
-    follows = whole_follows if all_alike(reasons) is not None else some_follow
+    follows = whole_follows if len(reasons) == len(FIGURES) else some_follow
     said = list(sentences(reasons, follows))
     if said:
         journal.failed(_SUBJECT, " ".join(said))

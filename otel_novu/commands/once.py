@@ -6,7 +6,6 @@ from collections.abc import Callable
 from otel_novu.commands.opening import judge_mongo_options, say_identity, warn_about_state
 from otel_novu.exporter import Exporter
 from otel_novu.journal import LOG
-from otel_novu.outcome import Delivered
 from otel_novu.settings import Settings
 from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.directory import StateDirectory
@@ -52,8 +51,7 @@ def _judge(settings: Settings, exporter: Exporter) -> int:
             exporter.decision.by,
         )
         wrong = True
-    outcomes = exporter.outcomes
-    there = [meter for meter in exporter.meters if isinstance(outcomes.get(meter), Delivered)]
+    there = [meter for meter in exporter.meters if exporter.delivered(meter)]
     missing = [meter for meter in exporter.meters if meter not in there]
     if not exporter.meters:
         LOG.info("Reports go %s.", exporter.destinations)

@@ -154,17 +154,25 @@ def _show_last_of(state: StateDirectory, meter: str) -> int:
     how = describe(report.outcome)
     _tell(f"{meter}: read {utc(report.read_at)}, tried {utc(report.tried_at)}, {how}.")
     _tell(f"  to {report.destination}; the next one is due {utc(report.next_due)}.")
-    print(_otlp_json(report.body))
+    try:
+        print(_otlp_json(report.body))
+    except ValueError:
+        _tell(f"What it said can't be read: last-report-{meter}.json is damaged.")
+        return 1
     return 0
 
 
 def _otlp_json(body: bytes) -> str:
     from google.protobuf.json_format import MessageToDict  # noqa: PLC0415 - only where it prints
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - as above
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
         ExportMetricsServiceRequest,
     )
 
-    request = ExportMetricsServiceRequest.FromString(body)
+    try:
+        request = ExportMetricsServiceRequest.FromString(body)
+    except DecodeError:
+        raise ValueError("no OTLP request") from None
     # OTLP/JSON has enumerations as numbers.
     return json.dumps(MessageToDict(request, use_integers_for_enums=True))
 

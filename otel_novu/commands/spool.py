@@ -87,7 +87,7 @@ def _send(settings: Settings, state: StateDirectory, now: Callable[[], float]) -
     exporter = Exporter(settings, state, identity, decision, now)
     exporter.deliver_waiting()
     deadline = time.monotonic() + settings.otlp.timeout * max(1, exporter.waiting)
-    while _waiting(settings, state)[0] and time.monotonic() < deadline and not exporter.failed:
+    while exporter.due and time.monotonic() < deadline and not exporter.failed:
         time.sleep(_LOOK)
     exporter.close(settings.otlp.timeout)
 

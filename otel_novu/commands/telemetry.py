@@ -14,13 +14,16 @@ from otel_novu.state.directory import Held, Holder, NotKept, StateDirectory, Unr
 from otel_novu.state.last_report import LastReport
 from otel_novu.times import utc
 
+# They keep what they decided. What an embedding application finds was left by one of these.
+_DECIDING = ("run", "once", "spool")
+
 
 def status(settings: Settings, *, as_json: bool) -> int:
     """Print whether usage figures are sent, who decided, what left last, and what is due next."""
     with StateDirectory.look(settings.state_dir) as state:
         decision = decide(settings.telemetry, read_admin(state))
         running = state.held_by()
-        theirs = None if running is None else kept_decision(state)
+        theirs = _decision_of(running, state)
         reports = {meter: _last(state, meter) for meter in last_report.METERS}
     if as_json:
         print(json.dumps(_document(decision, running, theirs, reports)))
@@ -50,7 +53,7 @@ def store(settings: Settings, *, enabled: bool) -> int:
         )
     with StateDirectory.open(settings.state_dir) as state:
         running = state.held_by()
-        theirs = None if running is None else kept_decision(state)
+        theirs = _decision_of(running, state)
         if theirs is not None and not theirs.changeable:
             return complain(
                 f"NOVU_TELEMETRY is set where the exporter runs{_pid(running)} and has decided "
@@ -82,6 +85,12 @@ def _store(state: StateDirectory, *, enabled: bool) -> None:
             CreatedWatch(CreatedFile(state), ()).forget_begin()
     except Held:
         return
+
+
+def _decision_of(running: Holder | None, state: StateDirectory) -> Decision | None:
+    if running is None or running.command not in _DECIDING:
+        return None
+    return kept_decision(state)
 
 
 def _word(*, enabled: bool) -> str:

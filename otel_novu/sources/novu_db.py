@@ -168,7 +168,8 @@ class NovuDatabase(Questions):
         with translated():
             self._client = _client(url.reveal(), timeout, event_listeners)
         self.name = target.database
-        super().__init__(_Wire(self._client, target.database, timeout), timeout)
+        self._tls = target.tls
+        super().__init__(self._wire(timeout), timeout)
         # A resolver that hangs holds this thread, which its caller counts, and not one of the
         # driver's, of which each round would leave another behind.
         _resolve(() if target.srv else target.hosts)
@@ -179,7 +180,10 @@ class NovuDatabase(Questions):
         Args:
             seconds: may be zero or less, then every question times out at once.
         """
-        return Questions(_Wire(self._client, self.name, seconds), seconds)
+        return Questions(self._wire(seconds), seconds)
+
+    def _wire(self, limit: float) -> "_Wire":
+        return _Wire(self._client, self.name, limit, tls=self._tls)
 
     def close(self) -> None:
         """Close every connection; may take a while where the server hangs."""
@@ -249,8 +253,9 @@ class _Notebook:
 
 
 class _Wire:
-    def __init__(self, client: Client, database: str, limit: float) -> None:
+    def __init__(self, client: Client, database: str, limit: float, *, tls: bool) -> None:
         self._client = client
+        self._tls = tls
         self._database = client.get_database(database, codec_options=_CODEC)
         self._limit = limit
 
@@ -272,7 +277,7 @@ class _Wire:
         return self._try(send)
 
     def _try(self, send: Callable[[], Answer]) -> Answer:
-        with translated(self._client), _unobserved():
+        with translated(self._client, tls=self._tls), _unobserved():
             if self._limit < _SHORTEST:
                 raise TimedOut("timed out before it was asked")
             with pymongo.timeout(self._limit):

@@ -61,11 +61,12 @@ _BY_TEXT = (
 
 
 @contextmanager
-def translated(client: Client | None = None) -> Iterator[None]:
+def translated(client: Client | None = None, *, tls: bool = False) -> Iterator[None]:
     """Turn whatever is raised inside into a `ReadFailed`.
 
     Args:
         client: knows why a server can't be reached.
+        tls: the server was spoken to in TLS; one that knows none says nothing at all.
 
     Raises:
         ReadFailed: without the cause, whose text can hold a password.
@@ -75,7 +76,10 @@ def translated(client: Client | None = None) -> Iterator[None]:
     except ReadFailed:
         raise
     except Exception as error:  # noqa: BLE001 ValueError and OSError are among what is raised
-        raise _failure(error, client) from None
+        failure = _failure(error, client)
+        if tls and failure.reason == _SILENT:
+            failure = type(failure)(f"{_SILENT}; does it speak TLS?")
+        raise failure from None
 
 
 def _failure(error: Exception, client: Client | None) -> ReadFailed:

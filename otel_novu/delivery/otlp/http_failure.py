@@ -15,6 +15,7 @@ from otel_novu.outcome import Later, Refused
 
 _PROXY = "the proxy that HTTP_PROXY or HTTPS_PROXY names"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_WRONG_PORT = "if that lasts, is it a TLS port (https://) or that of gRPC (4317)?"
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 # OpenSSL's names of what a peer says that does not speak TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH")
@@ -67,12 +68,13 @@ def _why_cut(error: Exception, who: str) -> str:
     if tunnel is not None:
         return f"{_PROXY} answered {tunnel[1]} and lets nothing through to {who}"
     cut = _find(error, ConnectionError, urllib3.exceptions.IncompleteRead)
+    # A server of another protocol cuts the connection as well, now and then before it is read.
     if cut is not None:
-        return f"{who} cut the connection"
+        return f"{who} cut the connection: {_WRONG_PORT}"
     if _find(error, HTTPException, urllib3.exceptions.HTTPError) is not None and not _has_errno(
         error
     ):
-        return f"{who} does not answer in HTTP: is it a TLS port (https://) or that of gRPC?"
+        return f"{who} does not answer in HTTP: {_WRONG_PORT}"
     system = _find(error, OSError)
     reason = os.strerror(system.errno) if system and system.errno else type(error).__name__
     return f"{who} could not be reached ({reason})"
