@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 )
 from real_faults import read_only, tiny_disk
 
-from otel_novu.delivery.spool import MOST_SET_ASIDE, Listing, Report, Spool, Waiting, look
+from otel_novu.delivery.report_file import Report
+from otel_novu.delivery.spool import MOST_SET_ASIDE, Listing, Spool, Waiting, look
 from otel_novu.state.directory import FileOps, Lock, StateDirectory
 
 DAY = 86_400.0

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
-from otel_novu.delivery.spool import Report, Spool
+from otel_novu.delivery.report_file import Report
+from otel_novu.delivery.spool import Spool
 from otel_novu.journal import LOG, Journal
 from otel_novu.outcome import Delivered, Later, Outcome, Refused, Sender
 from otel_novu.schedule import steady_time

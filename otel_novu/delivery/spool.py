@@ -1,12 +1,10 @@
 """The spool: every report from the moment it was read until it is delivered or given up."""
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from threading import RLock
 
+from otel_novu.delivery.report_file import Report, decode, encode, name_of, sequence_at
 from otel_novu.journal import Journal
 from otel_novu.state.directory import NotKept, StateDirectory, Unreadable
 
@@ -16,30 +14,7 @@ CORNER = "spool-set-aside"
 MOST_SET_ASIDE = 32
 """Files that the corner for damaged and refused ones holds at most; older ones are deleted."""
 
-_MAGIC = b"otel-novu report 1\n"
-_METER = re.compile(r"[a-z]{1,32}")
-_NAME = re.compile(r"([0-9]{15})-([a-z]{1,32})\.report")
-_LATEST = 9e11  # Unix seconds that fit a name's fifteen digits of milliseconds, with room above
 _DAY = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One OTLP request of one meter, read but not delivered.
-
-    Args:
-        meter: `beacon` or `usage`.
-        sequence: its place in the order of all reports.
-        read_at: when its figures were read, Unix seconds.
-        body: the request, protobuf.
-        kept: it lay on disk when it was handed out; else in memory only.
-    """
-
-    meter: str
-    sequence: int
-    read_at: float
-    body: bytes = field(repr=False)
-    kept: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +77,7 @@ class _Entry:
 
     @property
     def name(self) -> str:
-        return f"{self.sequence:015d}-{self.meter}.report"
+        return name_of(self.meter, self.sequence)
 
 
 class Spool:
@@ -175,7 +150,7 @@ class Spool:
         with self._guard:
             self._sweep()
             report = Report(meter, self._next_sequence(), read_at, body)
-            data = _encode(report)
+            data = encode(report)
             if len(data) > self._max_bytes:
                 self._give_up(f"A {meter} report is larger than the whole spool may be.")
                 return replace(report, kept=False)
@@ -297,7 +272,7 @@ class Spool:
         data = self._state.read(_path(entry.name))
         if data is None:
             raise Unreadable(entry.name, "its file is gone")
-        return _decode(entry.name, data)
+        return decode(entry.name, data)
 
     def _sweep(self) -> None:
         """Give up what is too old, and try again to remove what could not be removed."""
@@ -336,7 +311,7 @@ class Spool:
             if entry.body is None:
                 continue
             report = Report(entry.meter, entry.sequence, entry.read_at, entry.body)
-            if not self._store(entry.name, _encode(report)):
+            if not self._store(entry.name, encode(report)):
                 return
             stored = replace(entry, body=None)
             self._queue = tuple(stored if other is entry else other for other in self._queue)
@@ -404,8 +379,7 @@ class Spool:
 
     def _next_sequence(self) -> int:
         """Number on by the clock, and never backwards."""
-        clock = int(min(max(self._now(), 0.0), _LATEST) * 1000)
-        self._last_sequence = max(clock, self._last_sequence + 1)
+        self._last_sequence = max(sequence_at(self._now()), self._last_sequence + 1)
         return self._last_sequence
 
 
@@ -426,38 +400,5 @@ def _examine(state: StateDirectory, name: str) -> _Entry | None:
     data = state.read(_path(name))
     if data is None:
         return None
-    report = _decode(name, data)
+    report = decode(name, data)
     return _Entry(report.meter, report.sequence, report.read_at, len(data), body=None)
-
-
-def _encode(report: Report) -> bytes:
-    if not _METER.fullmatch(report.meter):
-        raise ValueError(f"{report.meter!r} is no meter's name")
-    head = {"meter": report.meter, "sequence": report.sequence, "read_at": report.read_at}
-    payload = json.dumps(head, allow_nan=False).encode() + b"\n" + report.body
-    return _MAGIC + _digest(payload) + b"\n" + payload
-
-
-def _decode(name: str, data: bytes) -> Report:
-    """Read a report back; the file's name must be the one that it was written under."""
-    if not _NAME.fullmatch(name):
-        raise Unreadable(name, "its name is no report's")
-    if not data.startswith(_MAGIC):
-        raise Unreadable(name, "it does not begin as a report of this version")
-    digest, _, payload = data.removeprefix(_MAGIC).partition(b"\n")
-    if digest != _digest(payload):
-        raise Unreadable(name, "it is torn or altered, its checksum does not fit")
-    head, _, body = payload.partition(b"\n")
-    try:
-        known = json.loads(head)
-        report = Report(known["meter"], known["sequence"], float(known["read_at"]), body)
-        named = _Entry(report.meter, report.sequence, report.read_at, len(data), None).name
-    except (ValueError, TypeError, KeyError):
-        raise Unreadable(name, "its head is no report's") from None
-    if named != name:
-        raise Unreadable(name, "it was written under another name")
-    return report
-
-
-def _digest(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=32).hexdigest().encode()
