@@ -248,7 +248,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--job", default="novu", help="default: novu")
     parser.add_argument("--within", default="65m", help="how old a sample may be (default: 65m)")
     parser.add_argument(
-        "--wait", type=float, default=30, help="seconds to wait until all agree (default: 30)"
+        "--wait", type=float, default=120, help="seconds to wait until all agree (default: 120)"
     )
     parser.add_argument("--mongo-url", default=os.environ.get("TEST_MONGO_URL"))
     parser.add_argument("--prometheus", default=os.environ.get("TEST_PROMETHEUS"))

@@ -39,7 +39,7 @@ def main() -> int:
     instance = Path(environment["OTEL_NOVU_STATE_DIR"], "instance-id").read_text().strip()
     _say("What the database answers now, and what Prometheus answers:\n")
     code = compare.main(
-        [instance, "--mongo-url", mongo_url, "--prometheus", found.prometheus, "--wait", "60"]
+        [instance, "--mongo-url", mongo_url, "--prometheus", found.prometheus, "--wait", "240"]
     )
     _say_how_to_go_on(environment, found)
     return code

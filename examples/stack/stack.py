@@ -181,9 +181,9 @@ def docker_runs() -> bool:
 
 
 def quiet(command: Sequence[str]) -> bool:
-    """Whether a command succeeds within ten seconds."""
+    """Whether a command succeeds within a minute."""
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=10)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -200,7 +200,7 @@ def start_docker(progress: Progress, names: Sequence[str]) -> dict[str, str]:
     if subprocess.run(compose("up", "-d", "--wait", *names), check=False).returncode:
         raise StackError("Docker could not start the servers; its reason stands above.")
     health = f"http://{HOST}:{wanted_port('OTEL_NOVU_STACK_HEALTH_PORT')}"
-    if "collector" in names and not poll(lambda: answers(health), 30):
+    if "collector" in names and not poll(lambda: answers(health), 180):
         raise StackError("The collector in Docker is not healthy; see `docker compose logs`.")
     return docker_addresses()
 

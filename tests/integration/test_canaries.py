@@ -191,7 +191,7 @@ class Day:
         self.exporter.outcomes.clear()
         self.exporter.report()
         wanted = set(self.exporter.meters)
-        eventually(lambda: set(self.exporter.outcomes), lambda found: found == wanted, 40)
+        eventually(lambda: set(self.exporter.outcomes), lambda found: found == wanted)
 
     def switch_usage(self, *, on: bool) -> None:
         """Set the admin setting, and follow it."""
@@ -205,7 +205,7 @@ def a_day(environ: Mapping[str, str], begin: float) -> Iterator[Day]:
     with StateDirectory.open(settings.state_dir) as state, state.lock("run"):
         day = Day(settings, state, begin)
         yield day
-        day.exporter.report_and_close(5.0, 5.0)
+        day.exporter.report_and_close(60.0, 60.0)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from otel_novu.settings import Secret, load
 from otel_novu.sources.novu_db import NovuDatabase
 
 DOC = Path(__file__).parent.parent.parent / "docs" / "database-user.md"
-TIMEOUT = 5.0
+TIMEOUT = 30.0
 READS = {"count", "aggregate", "listCollections"}
 STAGES = {"$match", "$group", "$sort", "$facet", "$limit", "$skip"}
 

@@ -36,7 +36,7 @@ from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import instance_id as identity_of
 
 NOW = 1_800_000_000.123
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def now() -> float:

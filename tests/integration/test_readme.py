@@ -90,7 +90,7 @@ def test_the_two_commands_bring_figures_into_the_collector(
     process = shell(there, venv / "bin", instance_id)
     prometheus.eventually(f'novu_beacon_timestamp_seconds{{instance="{instance_id}"}}')
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(240) == 0
 
 
 @pytest.fixture

@@ -219,10 +219,10 @@ def test_a_metric_goes_through_collector_and_prometheus_with_its_few_labels(
         ) as collector,
     ):
         body = otlp_json("novu.event.created", 7, "stack-test")
-        answer = requests.post(f"{collector.otlp_http}/v1/metrics", json=body, timeout=5)
+        answer = requests.post(f"{collector.otlp_http}/v1/metrics", json=body, timeout=60)
         assert answer.status_code == 200
         query = 'novu_event_created_total{job="stack-test"}'
-        assert poll(lambda: bool(prometheus.query(query)), 10)
+        assert poll(lambda: bool(prometheus.query(query)), 120)
         found = prometheus.query(query)
         target = prometheus.query('target_info{job="stack-test"}')
         log = collector.output()
@@ -262,10 +262,10 @@ def test_prometheus_knows_a_metric_by_the_name_that_its_kind_and_unit_give_it(
     shape = {"aggregationTemporality": 2, "isMonotonic": False} if "sum" in metric else {}
     kind = "sum" if "sum" in metric else "gauge"
     scope["metrics"] = [{**metric, kind: {**shape, "dataPoints": points}}]
-    answer = requests.post(f"{stack.otlp_http}/v1/metrics", json=body, timeout=5)
+    answer = requests.post(f"{stack.otlp_http}/v1/metrics", json=body, timeout=60)
     assert answer.status_code == 200
     query = f'{expected}{{job="{job}"}}'
-    assert poll(lambda: bool(ask_prometheus(stack.prometheus, query)), 10)
+    assert poll(lambda: bool(ask_prometheus(stack.prometheus, query)), 120)
 
 
 def test_the_collector_keeps_a_report_while_prometheus_is_away(parts: stack.Binaries) -> None:
@@ -275,12 +275,12 @@ def test_the_collector_keeps_a_report_while_prometheus_is_away(parts: stack.Bina
         with stack.Collector(COLLECTOR_CONFIG, target, binaries=parts) as collector:
             with socket.create_server(("127.0.0.1", prometheus.port)) as listener:
                 body = otlp_json("novu.event.created", 3, "late-test")
-                requests.post(f"{collector.otlp_http}/v1/metrics", json=body, timeout=5)
-                listener.settimeout(15)
+                requests.post(f"{collector.otlp_http}/v1/metrics", json=body, timeout=60)
+                listener.settimeout(120)
                 listener.accept()[0].close()
             prometheus.start()
             query = 'novu_event_created_total{job="late-test"}'
-            assert poll(lambda: bool(prometheus.query(query)), 30)
+            assert poll(lambda: bool(prometheus.query(query)), 120)
 
 
 def test_the_database_takes_the_login_of_novus_env_file_and_no_other(
@@ -334,7 +334,7 @@ def test_the_database_hangs_while_paused_and_keeps_its_data_over_a_kill(
     database: stack.Database,
 ) -> None:
     url = database.url("kill-test")
-    options: dict[str, Any] = {"timeoutMS": 1000}
+    options: dict[str, Any] = {"timeoutMS": 5000}
     with pymongo.MongoClient[dict[str, Any]](url, **options) as client:
         client["kill-test"].topics.insert_one({"_id": 1})
         database.pause()
@@ -377,11 +377,11 @@ def test_the_collector_talks_tls_on_both_protocols_where_it_is_asked_to(
         url = f"{collector.otlp_http}/v1/metrics".replace("http:", "https:")
         body = otlp_json("novu.event.created", 1, "tls-test")
         ca = str(tmp_path / "ca.pem")
-        assert requests.post(url, json=body, timeout=5, verify=ca).status_code == 200
+        assert requests.post(url, json=body, timeout=60, verify=ca).status_code == 200
         trust = ssl.create_default_context(cafile=ca)
         trust.set_alpn_protocols(["h2"])
         with (
-            socket.create_connection(("127.0.0.1", collector.grpc_port), timeout=5) as plain,
+            socket.create_connection(("127.0.0.1", collector.grpc_port), timeout=60) as plain,
             trust.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
         ):
             assert wrapped.selected_alpn_protocol() == "h2"
@@ -408,7 +408,7 @@ def test_private_servers_do_not_outlive_a_killed_parent(
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         os.kill(parent.pid, signal.SIGKILL)
     assert len(pids) == 3
-    assert poll(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10)
+    assert poll(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 120)
     assert parts.chroot.exists()
 
 

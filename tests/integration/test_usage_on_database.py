@@ -421,8 +421,8 @@ def test_what_is_created_while_usage_is_off_is_not_counted(
 def test_a_round_without_a_database_fails_in_time(mongo_url: str) -> None:
     away = mongo_url.replace(mongo_url.rpartition("@")[2].partition("/")[0], "127.0.0.1:1")
     began = time.monotonic()
-    round_ = source_of(away).read(1, time.time)
-    assert time.monotonic() - began < 10
+    round_ = source_of(away).read(3, time.time)
+    assert time.monotonic() - began < 60
     assert round_.reasons == dict.fromkeys(
         NAMES, "the server can't be reached: it refuses connections"
     )
