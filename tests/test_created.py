@@ -140,6 +140,21 @@ def test_a_slice_is_never_shorter_than_a_second() -> None:
     assert opened.next_slice(FIGURE) == Slice(NOW, NOW + 1)
 
 
+def test_no_watch_begins_by_a_clock_that_is_not_set() -> None:
+    store = Shelf()
+    watch = watch_over(store)
+    with pytest.raises(ReadFailed, match="is not set"):
+        watch.open_round(3600.0)
+    read(watch, NOW)
+    assert read(watch, NOW + 1000, each=1) == [Slice(NOW, NOW + 940)]
+    watch.forget_begin()
+    with pytest.raises(ReadFailed, match="is not set"):
+        watch.open_round(3600.0)
+    read(watch, NOW + 5000)
+    assert read(watch, NOW + 6000, each=1) == [Slice(NOW + 5000, NOW + 5940)]
+    assert read(watch, 3600.0) == []  # nothing begins: it goes on when the clock does
+
+
 def test_a_clock_that_goes_back_changes_nothing() -> None:
     store = Shelf()
     watch = watch_over(store)

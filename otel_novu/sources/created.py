@@ -13,6 +13,8 @@ from otel_novu.sources.failure import ReadFailed
 VERSION = 1
 DELAY = 60  # seconds: an `_id` may be inserted this long after it was made
 LONGEST_SLICE = 3600
+EARLIEST = 1_577_836_800
+"""Before 2020, Unix time in seconds, there was no Novu: such a clock is not set."""
 
 _MAX_SECOND = 2**32 - 1  # four bytes of an ObjectId
 _MAX_TOTAL = 2**63 - 1  # what OTLP carries
@@ -101,15 +103,18 @@ class CreatedWatch:
             clock: the earlier of our clock and the database's, Unix time in seconds.
 
         Raises:
-            ReadFailed: as `load`.
+            ReadFailed: as `load`; or the clock is not set, and a watch was to begin by it, which
+                would count everything once it is.
         """
         entries = dict(self._known())
         begin = math.ceil(clock)
+        if clock < EARLIEST and not all(self._goes_on(entries.get(name)) for name in self._figures):
+            raise ReadFailed("the clock of this machine or of the database's is not set")
         for figure in self._figures:
             entry = entries.get(figure)
             if entry is None:
                 entries[figure] = _Entry(total=0, since=begin, until=begin)
-            elif entry.paused:
+            elif not self._goes_on(entry):
                 # Never back: what lies before `until` is counted already.
                 entries[figure] = replace(entry, until=max(entry.until, begin), paused=False)
         return CreatedRound(entries, self._longest, math.floor(clock) - DELAY)
@@ -131,6 +136,10 @@ class CreatedWatch:
             return
         self._entries = {name: replace(entry, paused=True) for name, entry in entries.items()}
         self._save()
+
+    @staticmethod
+    def _goes_on(entry: _Entry | None) -> bool:
+        return entry is not None and not entry.paused
 
     def _known(self) -> Mapping[str, _Entry]:
         if self._entries is None:

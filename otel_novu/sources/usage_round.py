@@ -347,10 +347,14 @@ class _Plan:
         if isinstance(self._clock, ReadFailed):
             self._answers.fail(_CREATED, f"the database's clock can't be read: {self._clock}")
         elif isinstance(self._clock, float) and self._watch is not None:
-            earlier = min(self._timestamp, self._clock)
-            self._answers.created = self._watch.open_round(earlier)
+            try:
+                created = self._watch.open_round(min(self._timestamp, self._clock))
+            except ReadFailed as failure:
+                self._answers.fail(_CREATED, failure.reason)
+                return
+            self._answers.created = created
             for figure in _CREATED:
-                self._go_on(figure, self._answers.created)
+                self._go_on(figure, created)
 
     def _total(self, figure: Figure, limit: float) -> object:
         if isinstance(figure.question, CreatedIn):

@@ -17,8 +17,8 @@ if sys.platform != "win32":
 
 FILE = "lock"
 
-_TRIES = 6
-_PAUSE = 0.02  # seconds; a probe by another command holds the lock far shorter
+_TRIES = 50
+_PAUSE = 0.02  # seconds; a probe by another command holds the lock far shorter, if it isn't stalled
 _SIGNATURE = re.compile(rb"(\d{1,10}) ([a-z][a-z-]{0,39})\n")
 
 
