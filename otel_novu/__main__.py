@@ -3,6 +3,8 @@
 import signal
 import sys
 
+from otel_novu.stop import interrupted
+
 
 def main() -> int:
     """Run the command line; the exit code."""
@@ -11,11 +13,17 @@ def main() -> int:
         from otel_novu.cli import main as command_line  # noqa: PLC0415
 
         return command_line()
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as error:
+        return interrupted(error)
+    except Exception as error:
+        # Until Python 3.12 a class that is being made wraps it into an error of its own.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return interrupted(error.__cause__)
+        raise
     finally:
         # What is left is the interpreter's end; the drivers' last words would be a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import io
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from otel_novu.settings import Settings, SettingsError, load
+from otel_novu.stop import interrupted
 from otel_novu.version import __version__
 
 Command = Callable[[argparse.Namespace], int]
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _ready_streams()
     try:
         return _run_to_its_end(options)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as error:
+        return interrupted(error)
     finally:
         _drain(sys.stderr)
 

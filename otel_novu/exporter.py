@@ -210,6 +210,18 @@ class Exporter:
         for pipeline in self._pipelines():
             pipeline.close()
 
+    def give_up(self, seconds: float) -> None:
+        """Stop as soon as may be; what was read by then is kept, nothing more is sent.
+
+        Args:
+            seconds: for readings under way to be handed over.
+        """
+        deadline = time.monotonic() + seconds
+        for pipeline in self._pipelines():
+            pipeline.wind_up(0.0)
+        for pipeline in self._pipelines():
+            pipeline.settle(max(0.0, deadline - time.monotonic()))
+
     def deliver_waiting(self) -> None:
         """See to the delivery of what waits from an earlier run."""
         for pipeline in self._pipelines():

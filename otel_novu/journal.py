@@ -14,15 +14,17 @@ class Journal:
         self._said: dict[str, str] = {}
         self._lock = Lock()
 
-    def failed(self, subject: str, sentence: str) -> None:
+    def failed(self, subject: str, sentence: str, *, at_the_end: bool = False) -> None:
         """Log a failure as a warning; the same one again only as a debug line.
 
         Args:
             subject: what fails, as a key; a new sentence about it is said again.
             sentence: what happened, to what, what follows.
+            at_the_end: what is tried once more in a hurry fails in other words for no new reason.
         """
         with self._lock:
-            new = self._said.get(subject) != sentence
+            said = self._said.get(subject)
+            new = said is None if at_the_end else said != sentence
             self._said[subject] = sentence
         LOG.log(logging.WARNING if new else logging.DEBUG, "%s", sentence)
 

@@ -3,10 +3,33 @@
 import os
 import select
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 _ALL = 65_536  # what a pipe holds at most
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does; for the main thread only.
+
+    As PID 1 of a container a process without a handler would not notice it.
+
+    Raises:
+        KeyboardInterrupt: with the signal's number.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Tell the exit code of a command that a signal has ended, as shells do."""
+    return 128 + (error.args[0] if error.args else signal.SIGINT)
 
 
 class StopSignals:
@@ -54,6 +77,10 @@ class StopSignals:
             stop = next((number for number in came if number in self._SIGNALS), None)
             self.name = None if stop is None else signal.Signals(stop).name
         return self.name is not None
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _leave_it_to_the_pipe(_number: int, _frame: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from uuid import uuid4
 import otlp_reports
 import pytest
 from real_faults import read_only
-from receivers import HttpAnswer, HttpSink, Listener, answer, raw, reset
-from servers import EXPORTER, ExporterRunner
+from receivers import HttpAnswer, HttpSink, Listener, answer, hang, raw, reset
+from servers import EXPORTER, ExporterRunner, eventually
 from stack import free_port
 
 from otel_novu import unread
@@ -303,3 +304,72 @@ with otel_novu.register_usage(MeterProvider(), interval=3600) as usage:
             check=False,
         )
     assert (done.returncode, done.stdout) == (0, "on\n"), done.stderr
+
+
+# --- one report ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_report_that_is_interrupted_on_its_way_is_kept_and_told_without_a_false_warning(
+    number: signal.Signals, code: int, alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    with HttpSink(hang()) as sink:
+        running = exporter.start("once", env={**alone, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base})
+        eventually(lambda: sink.connections)
+        running.send(number)
+        assert running.wait() == code
+    assert running.wait_for("Interrupted").endswith("1 reports wait in the spool.")
+    assert len(running.stderr) == 1
+    with HttpSink() as sink:
+        done = exporter("once", env={**alone, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base})
+        assert done.returncode == 0
+        assert len(sink.reports) == 2
+
+
+def test_one_report_tells_that_usage_is_off_because_the_setting_can_not_be_read(
+    alone: Mapping[str, str], state_dir: Path, exporter: ExporterRunner
+) -> None:
+    (state_dir / "telemetry").write_text("garbage")
+    with HttpSink() as sink:
+        used = {**alone, "NOVU_TELEMETRY": "", "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base}
+        done = exporter("once", env=used)
+    assert done.returncode == 1
+    assert "can't be read; `otel-novu telemetry enable` or `disable` writes it anew" in done.stderr
+    assert "Delivered" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "switch", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_METRICS_EXPORTER": "none"}]
+)
+def test_one_report_that_goes_nowhere_does_not_claim_that_something_was_sent(
+    switch: Mapping[str, str], alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    done = exporter("once", env={**alone, "NOVU_TELEMETRY": "", **switch})
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "Reports go nowhere" in done.stderr
+
+
+def test_the_end_of_a_run_tells_what_waits_until_usage_is_on_again(
+    alone: Mapping[str, str], state_dir: Path, exporter: ExporterRunner
+) -> None:
+    pile_up(state_dir, 3, "usage")
+    with HttpSink() as sink:
+        running = exporter.start("run", env={**alone, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base})
+        eventually(lambda: sink.reports)
+        assert running.terminate() == 0
+    assert "3 of them until usage figures are on again" in running.stderr[-1]
+
+
+def test_a_last_attempt_in_a_hurry_is_no_new_failure(
+    alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    with HttpSink(hang()) as sink:
+        used = {
+            **alone,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "3",
+        }
+        running = exporter.start("run", env=used)
+        running.wait_for("no complete answer")
+        assert running.terminate() == 0
+    assert sum("no complete answer" in line for line in running.stderr) == 1

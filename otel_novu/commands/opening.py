@@ -4,6 +4,7 @@ from otel_novu.journal import LOG
 from otel_novu.settings import Settings, SettingsError
 from otel_novu.sources.failure import ReadFailed
 from otel_novu.sources.novu_db import ignored_options
+from otel_novu.state.consent import BY_UNREADABLE, Decision
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import Identity
 
@@ -41,3 +42,15 @@ def say_identity(identity: Identity) -> None:
     """Say where the instance id does not last."""
     if identity.warning is not None:
         LOG.warning("%s", identity.warning)
+
+
+def say_unreadable_setting(decision: Decision) -> bool:
+    """Say where usage figures are off only because the admin setting can't be read; whether so."""
+    if decision.by != BY_UNREADABLE:
+        return False
+    LOG.warning(
+        "Usage figures are off, as the admin setting in the state directory (OTEL_NOVU_STATE_DIR) "
+        "can't be read; `otel-novu telemetry enable` or `disable` writes it anew, and "
+        "NOVU_TELEMETRY decides without it."
+    )
+    return True

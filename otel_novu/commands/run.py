@@ -7,7 +7,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from otel_novu.commands.opening import judge_mongo_options, say_identity, warn_about_state
+from otel_novu.commands.opening import (
+    judge_mongo_options,
+    say_identity,
+    say_unreadable_setting,
+    warn_about_state,
+)
 from otel_novu.exporter import LAST_READING, LAST_SENDING, Exporter
 from otel_novu.journal import LOG
 from otel_novu.patience import Patience
@@ -152,15 +157,20 @@ def _say_start(settings: Settings, exporter: Exporter, delay: float) -> None:
             "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
             "database: only the beacon is sent."
         )
+    say_unreadable_setting(decision)
+    if exporter.due:
+        LOG.info("%d reports of an earlier run wait, and leave first.", exporter.due)
 
 
 def _say_end(exporter: Exporter) -> None:
     lost = exporter.unkept
     waiting = exporter.waiting - lost
+    held = exporter.waiting - exporter.due
     if lost:
         LOG.error("%d reports were held in memory only, and are lost.", lost)
     if waiting:
-        LOG.warning("Stopped; %d reports wait in the spool for the next start.", waiting)
+        until = f", {held} of them until usage figures are on again" if held else ""
+        LOG.warning("Stopped; %d reports wait in the spool for the next start%s.", waiting, until)
     elif lost:
         LOG.warning("Stopped.")
     elif exporter.meters:

@@ -190,6 +190,7 @@ class Queue:
                 f"{self._meter} delivery",
                 f"The {self._meter} report was not delivered to {self._sender.destination}: "
                 f"{outcome.why}; it is {follows}.",
+                at_the_end=self._closing_at is not None,
             )
         return outcome
 

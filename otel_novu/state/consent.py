@@ -8,6 +8,7 @@ from otel_novu.state.directory import StateDirectory, Unreadable
 
 FILE = "telemetry"
 DECISION_FILE = "telemetry-decision.json"
+BY_UNREADABLE = "an admin setting that can't be read"
 _WORDS = {True: b"on\n", False: b"off\n"}
 
 
@@ -48,7 +49,7 @@ def decide(variable: bool | None, admin: Admin) -> Decision:  # noqa: FBT001 - t
     if admin is Admin.UNSET:
         return Decision(enabled=True, by="the default", changeable=True)
     if admin in (Admin.UNREADABLE, Admin.NO_ANSWER):
-        return Decision(enabled=False, by="an admin setting that can't be read", changeable=True)
+        return Decision(enabled=False, by=BY_UNREADABLE, changeable=True)
     return Decision(admin is Admin.ON, "the admin setting", changeable=True)
 
 
