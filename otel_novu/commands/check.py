@@ -16,7 +16,7 @@ from otel_novu.sources.novu_db import NovuDatabase, ignored_options
 from otel_novu.sources.usage_round import UsageRound, UsageSource
 from otel_novu.state.consent import Admin, Decision, decide, read_admin
 from otel_novu.state.created_file import Unsaved
-from otel_novu.state.directory import StateDirectory
+from otel_novu.state.directory import StateDirectory, Unreadable
 from otel_novu.state.identity import Origin, look_at_instance_id
 
 _MADE_LATER = "`run` or `once` makes one and keeps it"
@@ -64,10 +64,11 @@ def check(settings: Settings, *, as_json: bool, now: Callable[[], float] = time.
 def _findings(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
     with StateDirectory.look(settings.state_dir) as state:
         yield _state(settings, state)
-        yield _instance(settings, state)
+        closed = _why_closed(state)
+        yield _instance(settings, state, closed)
         admin = read_admin(state)
         decision = decide(settings.telemetry, admin)
-        yield _flag(decision, admin)
+        yield _flag(decision, admin, closed)
         if decision.enabled:
             yield from _database(settings, state, now)
     yield _collector(settings)
@@ -85,25 +86,33 @@ def _state(settings: Settings, state: StateDirectory) -> Finding:
     return Finding(subject, ok=True, says=f"{settings.state_dir}{held}.")
 
 
-def _instance(settings: Settings, state: StateDirectory) -> Finding:
+def _why_closed(state: StateDirectory) -> str | None:
+    """Say that the directory can't be read, as a clause; None where it can or is missing."""
+    try:
+        state.names()
+    except Unreadable as error:
+        return str(error)
+    return None
+
+
+def _instance(settings: Settings, state: StateDirectory, closed: str | None) -> Finding:
     identity = look_at_instance_id(settings.instance_id, state)
     if identity.origin is Origin.PROCESS:
+        if closed is not None:
+            return Finding("instance id", ok=False, says=f"it can't be known, as {closed}.")
         # A missing one is made by `run`; one that can't be read is to be mended.
-        missing = _is_missing(state)
+        missing = "instance-id" not in state.names()
         says = f"none is kept yet; {_MADE_LATER}." if missing else identity.warning or ""
         return Finding("instance id", ok=missing, says=says)
     return Finding("instance id", ok=True, says=f"{identity.value} ({identity.origin.value}).")
 
 
-def _is_missing(state: StateDirectory) -> bool:
-    return "instance-id" not in state.names()
-
-
-def _flag(decision: Decision, admin: Admin) -> Finding:
+def _flag(decision: Decision, admin: Admin, closed: str | None) -> Finding:
     word = "on" if decision.enabled else "off"
     says = f"{word}, decided by {decision.by}"
     if admin in (Admin.UNREADABLE, Admin.NO_ANSWER) and decision.changeable:
-        mend = "otel-novu telemetry enable or disable writes it anew"
+        anew = "otel-novu telemetry enable or disable writes it anew"
+        mend = anew if closed is None else "mend the state directory first"
         return Finding("usage figures", ok=False, says=f"{says}; {mend}.")
     return Finding("usage figures", ok=True, says=f"{says}.")
 

@@ -44,13 +44,14 @@ class Unreadable(Exception):  # noqa: N818 - it tells what happened
     """A file is there, but what it says can't be known; it is left alone.
 
     Args:
-        name: the file's name in the state directory.
+        name: the file's name in the state directory; `.` is the directory itself.
         why: one clause.
         passing: the fault is one of this process or moment, not of the file.
     """
 
     def __init__(self, name: str, why: str, *, passing: bool = False) -> None:
-        super().__init__(f"{name} in the state directory can't be read: {why}")
+        what = "the state directory" if name == "." else f"{name} in the state directory"
+        super().__init__(f"{what} can't be read: {why}")
         self.name = name
         self.why = why
         self.passing = passing

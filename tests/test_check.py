@@ -1,0 +1,78 @@
+"""What `check` says of a state directory that is closed, damaged or of the kernel's own making."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from in_process import call
+from real_faults import as_nobody, open_ground
+from servers import ExporterRunner
+from stack import free_port
+
+import otel_novu.commands.check
+import otel_novu.delivery.otlp.http  # noqa: F401 - as above
+from otel_novu.state.directory import StateDirectory, Unreadable
+
+
+@pytest.fixture
+def alone(state_dir: Path) -> dict[str, str]:
+    """An instance without usage figures and without a collector."""
+    return {
+        "NOVU_TELEMETRY": "off",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_NOVU_STATE_DIR": str(state_dir),
+    }
+
+
+def lines(exporter: ExporterRunner, env: Mapping[str, str]) -> dict[str, str]:
+    """What `check` prints: by subject the mark and what follows."""
+    done = exporter("check", env=env)
+    assert done.stderr == ""
+    return by_subject(done.stdout)
+
+
+def by_subject(text: str) -> dict[str, str]:
+    found = {}
+    for line in text.splitlines():
+        head, _, says = line.partition(": ")
+        mark, _, subject = head.partition(" ")
+        found[subject.strip()] = f"{mark} {says}"
+    return found
+
+
+@pytest.mark.parametrize("flag", ["on", ""])
+def test_a_state_directory_that_may_not_be_entered_ends_nothing_half_way(flag: str) -> None:
+    with open_ground() as ground:
+        (ground / "closed").mkdir(0o700)
+        env = {
+            "NOVU_TELEMETRY": flag,
+            "MONGO_URL": f"mongodb://127.0.0.1:{free_port()}/x",
+            "OTEL_NOVU_QUERY_TIMEOUT": "1",
+            "OTEL_NOVU_STATE_DIR": str(ground / "closed" / "state"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+            "HOME": str(ground),
+        }
+        code, out, err = as_nobody(lambda: call(["check"], env)).split("\0")
+    found = by_subject(out)
+    assert (code, "otel-novu:" in err) == ("1", False)
+    assert {"state directory", "instance id", "usage figures", "collector"} <= set(found)
+    # Where the setting can't be read the figures are off, and no database is asked.
+    assert ("database" in found) == bool(flag)
+    assert found["instance id"] == (
+        "WRONG it can't be known, as the state directory can't be read: permission denied."
+    )
+    if not flag:
+        assert found["usage figures"].endswith("; mend the state directory first.")
+
+
+def test_a_state_directory_that_may_not_be_read_is_named_in_whole_words() -> None:
+    with open_ground() as ground:
+        (ground / "closed").mkdir(0o700)
+        said = as_nobody(lambda: why_no_names(ground / "closed" / "state"))
+    assert said == "the state directory can't be read: permission denied"
+
+
+def why_no_names(path: Path) -> str:
+    with StateDirectory.look(path) as state, pytest.raises(Unreadable) as raised:
+        state.names()
+    return str(raised.value)
