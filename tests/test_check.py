@@ -76,3 +76,15 @@ def why_no_names(path: Path) -> str:
     with StateDirectory.look(path) as state, pytest.raises(Unreadable) as raised:
         state.names()
     return str(raised.value)
+
+
+@pytest.mark.parametrize("command", ["check", "once"])
+def test_a_damaged_instance_id_comes_with_its_remedy(
+    alone: dict[str, str], state_dir: Path, exporter: ExporterRunner, command: str
+) -> None:
+    (state_dir / "instance-id").write_text("garbage\n")
+    done = exporter(command, env=alone | {"OTEL_METRICS_EXPORTER": "console"})
+    [line] = [line for line in (done.stdout + done.stderr).splitlines() if "no UUID" in line]
+    assert "`otel-novu reset-id` makes a new one" in line
+    assert exporter("reset-id", env=alone).returncode == 0
+    assert lines(exporter, alone)["instance id"].startswith("ok ")

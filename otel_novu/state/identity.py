@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from otel_novu.state.directory import NotKept, StateDirectory, Unreadable
 
 FILE = "instance-id"
+_MEND = "`otel-novu reset-id` makes a new one, unless its file is restored"
 
 
 class Origin(StrEnum):
@@ -77,6 +78,9 @@ def _known(
         return None if kept is None else Identity(_parse(kept), Origin.KEPT, None)
     except Unreadable as error:
         return _of_this_process(new(), f"The kept instance id can't be read ({error.why})")
+    except ValueError as fault:
+        why = f"The kept instance id can't be read ({fault}): {_MEND}"
+        return _of_this_process(new(), why)
 
 
 def _of_this_process(value: UUID, why: str) -> Identity:
@@ -89,7 +93,7 @@ def _parse(data: bytes) -> UUID:
     try:
         value = UUID(text)
     except ValueError:
-        raise Unreadable(FILE, "it holds no UUID") from None
+        raise ValueError("it holds no UUID") from None
     if str(value) != text:  # the parser also takes braces, a prefix, hyphens anywhere
-        raise Unreadable(FILE, "it holds no UUID in its usual form")
+        raise ValueError("it holds no UUID in its usual form")
     return value
