@@ -1,11 +1,14 @@
 """What `check` says of a state directory that is closed, damaged or of the kernel's own making."""
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 
 import pytest
 from in_process import call
 from real_faults import as_nobody, open_ground
+from receivers import Listener
 from servers import ExporterRunner
 from stack import free_port
 
@@ -88,3 +91,71 @@ def test_a_damaged_instance_id_comes_with_its_remedy(
     assert "`otel-novu reset-id` makes a new one" in line
     assert exporter("reset-id", env=alone).returncode == 0
     assert lines(exporter, alone)["instance id"].startswith("ok ")
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_where_nothing_listens_check_asks_what_there_is_to_ask(
+    alone: dict[str, str], exporter: ExporterRunner, protocol: str
+) -> None:
+    port = free_port()
+    env = with_collector(alone, f"http://127.0.0.1:{port}", protocol)
+    assert lines(exporter, env)["collector"].endswith(
+        f": nothing listens at 127.0.0.1:{port}; is it running, and is its address right?"
+    )
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_where_nothing_answers_check_asks_what_there_is_to_ask(
+    alone: dict[str, str], exporter: ExporterRunner, protocol: str
+) -> None:
+    with Listener(say_nothing) as silent:
+        env = with_collector(alone, f"http://127.0.0.1:{silent.port}", protocol)
+        said = lines(exporter, env)["collector"]
+    assert said.endswith("; is it running, and is its address right?")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "protocol", "status", "says"),
+    [
+        ("https", "http/protobuf", 400, "OTEL_EXPORTER_OTLP_ENDPOINT begin with http://?"),
+        ("https", "grpc", 400, "OTEL_EXPORTER_OTLP_ENDPOINT begin with http://?"),
+        ("http", "grpc", 400, "is it the HTTP port (4318), or another server?"),
+        ("http", "http/protobuf", 404, "never to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."),
+        ("http", "http/protobuf", 200, "is OTEL_EXPORTER_OTLP_ENDPOINT the collector's address?"),
+        ("http", "http/protobuf", 503, "answered 503."),
+        ("http", "http/protobuf", 0, "is it a TLS port (https://) or that of gRPC (4317)?"),
+    ],
+)
+def test_where_a_collector_s_fault_is_known_nothing_else_is_asked(
+    scheme: str,
+    protocol: str,
+    status: int,
+    says: str,
+    alone: dict[str, str],
+    exporter: ExporterRunner,
+) -> None:
+    def answer_in_plain_http(connection: socket.socket, _: Event) -> None:
+        connection.recv(65536)
+        if status:
+            connection.sendall(f"HTTP/1.1 {status} -\r\nConnection: close\r\n\r\n-".encode())
+
+    with Listener(answer_in_plain_http) as other:
+        env = with_collector(alone, f"{scheme}://127.0.0.1:{other.port}", protocol)
+        said = lines(exporter, env)["collector"]
+    assert said.startswith("WRONG ")
+    assert said.endswith(says)
+    assert "is it running" not in said
+
+
+def say_nothing(_: socket.socket, ended: Event) -> None:
+    ended.wait()
+
+
+def with_collector(env: Mapping[str, str], endpoint: str, protocol: str) -> dict[str, str]:
+    return {
+        **env,
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+    }

@@ -9,7 +9,7 @@ from otel_novu import unread
 from otel_novu.delivery.otlp import sender
 from otel_novu.metrics.usage import COLLECTIONS
 from otel_novu.mongo_url import database_name, safe_hosts
-from otel_novu.outcome import Delivered, Later
+from otel_novu.outcome import Delivered, Later, Refused
 from otel_novu.settings import Exporter, Secret, Settings
 from otel_novu.sources.failure import ReadFailed
 from otel_novu.sources.novu_db import NovuDatabase, ignored_options
@@ -187,6 +187,13 @@ def _collector(settings: Settings) -> Finding:
     outcome = otlp.send(_EMPTY_REQUEST, settings.otlp.timeout)
     if isinstance(outcome, Delivered):
         return Finding("collector", ok=True, says=f"{otlp.destination} takes OTLP metrics.")
-    # What is refused says itself what to do.
-    mend = "; is it running, and is its address right?" if isinstance(outcome, Later) else "."
-    return Finding("collector", ok=False, says=f"{otlp.destination}: {outcome.why}{mend}")
+    return Finding("collector", ok=False, says=f"{otlp.destination}: {_with_remedy(outcome)}")
+
+
+def _with_remedy(outcome: Refused | Later) -> str:
+    """Say what happened, and ask the general questions only where it has no remedy of its own."""
+    why = outcome.why
+    # A remedy stands behind a colon, as no address has it; who answers is there and runs.
+    if isinstance(outcome, Later) and ": " not in why and not why.startswith("answered "):
+        return f"{why}; is it running, and is its address right?"
+    return why if why.endswith("?") else f"{why}."
