@@ -159,3 +159,28 @@ def with_collector(env: Mapping[str, str], endpoint: str, protocol: str) -> dict
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
     }
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("", "timed out: the server does not answer; mend MONGO_URL"),
+        ("?tls=true", "timed out: the server does not answer; does it speak TLS? Mend MONGO_URL"),
+    ],
+)
+def test_a_database_that_answers_nothing_is_one_line(
+    alone: dict[str, str], exporter: ExporterRunner, option: str, says: str
+) -> None:
+    with Listener(say_nothing) as silent:
+        url = f"mongodb://127.0.0.1:{silent.port}/x{option}"
+        done = exporter("check", env=with_database(alone, url))
+    found = by_subject(done.stdout)
+    assert done.returncode == 1
+    assert found["database"].startswith("WRONG ")
+    assert says in found["database"]
+    assert "answers." not in found["database"]
+    assert not [subject for subject in found if subject.startswith("novu.")]
+
+
+def with_database(env: Mapping[str, str], url: str) -> dict[str, str]:
+    return {**env, "NOVU_TELEMETRY": "on", "MONGO_URL": url, "OTEL_NOVU_QUERY_TIMEOUT": "2"}

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from otel_novu import unread
 from otel_novu.delivery.otlp import sender
-from otel_novu.metrics.usage import COLLECTIONS
+from otel_novu.metrics.usage import COLLECTIONS, FIGURES
 from otel_novu.mongo_url import database_name, safe_hosts
 from otel_novu.outcome import Delivered, Later, Refused
 from otel_novu.settings import Exporter, Secret, Settings
@@ -19,6 +19,9 @@ from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory, Unreadable
 from otel_novu.state.identity import Origin, look_at_instance_id
 
+# As reasons begin.
+_LATE = "timed out"
+_NO_CLOCK = "the database's clock can't be read: "
 _MADE_LATER = "`run` or `once` makes one and keeps it"
 # An OTLP request without a metric: every receiver takes it, and nothing arrives.
 _EMPTY_REQUEST = b""
@@ -136,7 +139,7 @@ def _database(
     yield from _options(url)
     if round_.collections is not None:
         yield _collections(round_.collections)
-    if unread.all_alike(round_.reasons) is None:
+    if _why_silent(round_.reasons) is None:
         yield from _figures(round_)
 
 
@@ -153,11 +156,21 @@ def _options(url: Secret) -> Iterator[Finding]:
 
 def _connection(where: str, round_: UsageRound) -> Finding:
     # Where collections were listed it answers, whatever else there is to say.
-    why = unread.all_alike(round_.reasons) if round_.collections is None else None
-    if why is not None:
-        mend = "mend MONGO_URL, or what it names"
-        return Finding("database", ok=False, says=f"{where}: {why}; {mend}.")
-    return Finding("database", ok=True, says=f"{where} answers.")
+    if round_.collections is not None or len(round_.reasons) < len(FIGURES):
+        return Finding("database", ok=True, says=f"{where} answers.")
+    why = _why_silent(round_.reasons) or "no figure can be read, as is said below"
+    mend = " Mend" if why.endswith("?") else "; mend"
+    says = f"{where}: {why}{mend} MONGO_URL, or what it names."
+    return Finding("database", ok=False, says=says)
+
+
+def _why_silent(reasons: Mapping[str, str]) -> str | None:
+    """Tell the one reason why every figure failed; `all_alike`, but time-outs are one reason."""
+    # What is created waits for the database's clock, and says that first.
+    plain = {name: why.removeprefix(_NO_CLOCK) for name, why in reasons.items()}
+    if len(plain) == len(FIGURES) and all(why.startswith(_LATE) for why in plain.values()):
+        return max(plain.values(), key=len)  # it tells most
+    return unread.all_alike(plain)
 
 
 def _collections(found: frozenset[str]) -> Finding:
