@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otel_novu.environment.faults import SettingsError, shown
+from otel_novu.environment.opened import is_regular, open_at_once, read_pipe
 
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 50
+# What `<(sops -d ...)` may take, which asks a server for a key.
+_PIPE_SECONDS = 10.0
 _FORM = "lines as docker compose reads them, such as NAME=value"
 
 _SPACE = r"[ \t\v\f\r\x85\xa0]"
@@ -44,7 +47,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
     """Read a file of variables.
 
     Args:
-        path: the file.
+        path: the file; or a pipe, whose end is waited for.
         environ: the real environment, which `$NAME` sees before the lines above.
 
     Returns:
@@ -55,8 +58,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
             line; the sentence names file and line, never the line's content.
     """
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
+        content = _content(path)
     except OSError as error:
         fault = f"can't be read ({error.strerror}); accepted: a readable file"
     else:
@@ -65,6 +67,13 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
         message = f"the environment file {shown(path)} {fault}"
         raise SettingsError(message)
     return _Parser(_decoded(content, path), path, environ).parse()
+
+
+def _content(path: Path) -> bytes:
+    with open_at_once(path) as stream:
+        if is_regular(stream):
+            return stream.read(_MAX_BYTES + 1)
+        return read_pipe(stream, _MAX_BYTES + 1, _PIPE_SECONDS)
 
 
 def _decoded(content: bytes, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -144,7 +145,9 @@ def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: 
     Raises:
         SettingsError: a value, or a file that one names, can't be used.
     """
-    environment = Environment(environ, _file_variables(environ, env_file, cwd))
+    passed_over = None if env_file is not None else _passed_over(cwd / _ENV_FILE)
+    variables = {} if passed_over else _file_variables(environ, env_file, cwd)
+    environment = Environment(environ, variables)
     attributes = environment.get(table.RESOURCE_ATTRIBUTES) or {}
     environment.value(table.TEMPORALITY)
     return Settings(
@@ -165,7 +168,7 @@ def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: 
         anonymize=environment.value(table.ANONYMIZE),
         spool_max_age=environment.value(table.SPOOL_MAX_AGE),
         spool_max_bytes=environment.value(table.SPOOL_MAX_BYTES),
-        warnings=tuple(_warnings(environment)),
+        warnings=tuple(_warnings(environment, passed_over)),
     )
 
 
@@ -178,12 +181,21 @@ def _file_variables(
     return read_env_file(default, environ) if _is_there(default) else {}
 
 
+def _passed_over(path: Path) -> str | None:
+    """Tell what stands in the place of the file where nobody asked for it to be read."""
+    with suppress(OSError):  # then reading it says why
+        # As compose does: some keep a virtual environment there.
+        if path.is_dir():
+            return "directory"
+        if path.is_fifo():
+            return "pipe"
+    return None
+
+
 def _is_there(path: Path) -> bool:
     """Tell whether a file has to be read; one that can't be looked at has, and says why."""
     try:
-        # As compose does, a directory is passed over: some keep a virtual environment there.
-        # So is a pipe, on which a reader would wait for ever.
-        return not path.is_dir() and not path.is_fifo() and bool(path.lstat())
+        return bool(path.lstat())
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -193,17 +205,17 @@ def _is_there(path: Path) -> bool:
 def _mongo_url(environment: Environment, cwd: Path) -> Secret | None:
     source = _mongo_source(environment)
     if file := source.get(table.MONGO_URL_FILE):
-        name = table.MONGO_URL_FILE.name
+        subject = f"{table.MONGO_URL_FILE.name} names {files.named(file)}, which"
         with source.naming(table.MONGO_URL_FILE):
             url = files.secret(file, cwd)
     else:
-        name = table.MONGO_URL.name
-        url = source.text(name)
+        subject = table.MONGO_URL.name
+        url = source.text(subject)
     if not url:
         return None
     if fault := check_mongo_url(url):
         accepted = table.MONGO_URL.reader.accepted
-        message = f"{name} can't be used: {fault}; accepted: {accepted}"
+        message = f"{subject} can't be used: {fault}; accepted: {accepted}"
         raise SettingsError(message)
     return Secret(url)
 
@@ -299,7 +311,12 @@ def _misspelt(name: str, known: list[str]) -> str | None:
     return close[0] if close else None
 
 
-def _warnings(environment: Environment) -> Iterator[str]:
+def _warnings(environment: Environment, passed_over: str | None) -> Iterator[str]:
+    if passed_over is not None:
+        yield (
+            f"{_ENV_FILE} in the working directory is a {passed_over}, and is passed over; "
+            "--env-file names another file"
+        )
     known = [name for variable in VARIABLES for name in variable.names]
     own = [name for name in known if name.startswith(_OWN_PREFIX)]
     for name in sorted({*environment.real, *environment.file}):

@@ -841,7 +841,7 @@ def test_a_malformed_url_is_refused(tmp_path: Path, url: str) -> None:
     assert "MARK" not in message
     (tmp_path / "url").write_text(url)
     message = refusal_in(tmp_path, {"MONGO_URL_FILE": "url"})
-    assert message.startswith("MONGO_URL_FILE can't be used: ")
+    assert message.startswith("MONGO_URL_FILE names the file url, which can't be used: ")
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])

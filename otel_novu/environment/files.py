@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from otel_novu.environment.faults import RefusedError, shown
+from otel_novu.environment.opened import is_regular, open_at_once
 
 _MAX_BYTES = 2**20
 _IN_SECRETS = re.compile("[@=%]")
@@ -23,7 +24,8 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def _shown(file: Path) -> str:
+def named(file: Path) -> str:
+    """Return a file's name for a sentence, where it can't be a secret."""
     # A text with such a character that is no clear path may be a secret that was meant for a
     # file, or for another variable.
     text = str(file)
@@ -39,19 +41,21 @@ def content(file: Path, directory: Path) -> bytes:
         directory: where a relative path begins.
 
     Raises:
-        RefusedError: it can't be read or is larger than 1 MiB; the clause names the path.
+        RefusedError: it can't be read, is no regular file or is larger than 1 MiB; the clause
+            names the path.
     """
     try:
-        with (directory / file).open("rb") as stream:
-            found = stream.read(_MAX_BYTES + 1)
+        with open_at_once(directory / file) as stream:
+            found = stream.read(_MAX_BYTES + 1) if is_regular(stream) else None
     except FileNotFoundError:
-        message = f"names {_shown(file)}, which does not exist"
+        message = f"names {named(file)}, which does not exist"
     except OSError as error:
-        message = f"names {_shown(file)}, which can't be read ({error.strerror})"
+        message = f"names {named(file)}, which can't be read ({error.strerror})"
     else:
-        if len(found) <= _MAX_BYTES:
+        if found is not None and len(found) <= _MAX_BYTES:
             return found
-        message = f"names {_shown(file)}, which is larger than 1 MiB"
+        fault = "no regular file" if found is None else "larger than 1 MiB"
+        message = f"names {named(file)}, which is {fault}"
     raise RefusedError(message)
 
 
@@ -66,13 +70,14 @@ def secret(file: Path, directory: Path) -> str:
         RefusedError: it can't be read, is empty or not UTF-8; the clause names the path.
     """
     try:
-        text = content(file, directory).decode().rstrip("\r\n")
+        # Some editors begin with a byte order mark.
+        text = content(file, directory).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        message = f"names {_shown(file)}, which is not UTF-8"
+        message = f"names {named(file)}, which is not UTF-8"
     else:
         if text:
             return text
-        message = f"names {_shown(file)}, which is empty"
+        message = f"names {named(file)}, which is empty"
     raise RefusedError(message)
 
 
@@ -97,7 +102,7 @@ def certificates(file: Path, directory: Path) -> Path:
         context.load_verify_locations(directory / file)
         if context.cert_store_stats()["x509"]:
             return directory / file
-    message = f"names {_shown(file)}, which holds no certificate in PEM form"
+    message = f"names {named(file)}, which holds no certificate in PEM form"
     raise RefusedError(message)
 
 
@@ -118,11 +123,11 @@ def key_pair(certificate: Path, key: Path) -> None:
         # Without a password of ours OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=_no_password)
     except RefusedError:
-        message = f"names {_shown(key)}, whose key is encrypted"
+        message = f"names {named(key)}, whose key is encrypted"
     except (ssl.SSLError, OSError) as error:
         mismatch = getattr(error, "reason", "") == "KEY_VALUES_MISMATCH"
         fault = "whose key does not fit the certificate" if mismatch else "which holds no PEM key"
-        message = f"names {_shown(key)}, {fault}"
+        message = f"names {named(key)}, {fault}"
     else:
         return
     raise RefusedError(message)

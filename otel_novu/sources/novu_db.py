@@ -5,7 +5,9 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote_plus
 
 import pymongo
 from bson import CodecOptions, ObjectId, json_util
@@ -52,6 +54,7 @@ _SHORTEST = 0.02
 
 # Options whose loss would change who is trusted or who we are.
 _NEVER_IGNORED = re.compile("(auth|tls|ssl)", re.IGNORECASE)
+_FILES = frozenset({"tlscafile", "tlscertificatekeyfile", "tlscrlfile"})
 _REPEATED = "readpreferencetags"
 # Counts are too small to compress, and the driver warns of codecs that are not installed.
 _UNWANTED = frozenset({"compressors", "zlibcompressionlevel"})
@@ -348,6 +351,7 @@ def _usable(url: str) -> tuple[str, tuple[str, ...]]:
 
 def _is_lawful(option: str, name: str) -> bool:
     try:
+        _refuse_pipe(option, name)
         split_options(option, validate=True, warn=False, normalize=False)
     except OSError:
         raise NoConnection(f"the file of the URL's option {name} can't be read") from None
@@ -356,6 +360,13 @@ def _is_lawful(option: str, name: str) -> bool:
             raise NoConnection(f"the URL's option {name} has no lawful value") from None
         return False
     return True
+
+
+def _refuse_pipe(option: str, name: str) -> None:
+    """Refuse what the driver would open, and wait for whoever writes to it."""
+    value = unquote_plus(option.partition("=")[2])
+    if name.lower() in _FILES and Path(value).is_fifo():
+        raise NoConnection(f"the file of the URL's option {name} is no regular file")
 
 
 def _resolve(hosts: Sequence[str]) -> None:

@@ -1,0 +1,206 @@
+"""What a newcomer stumbled over: words that were not true, silence, and a command that hung."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+from receivers import HttpSink
+from servers import EXPORTER, ExporterRunner
+from stack import free_port
+
+SECRET = "S3CRETMARK0123456789"
+# Far more than a command takes, far less than for ever.
+SOON = 60.0
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    with HttpSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def beacon_alone(state_dir: Path, sink: HttpSink) -> dict[str, str]:
+    return {
+        "NOVU_TELEMETRY": "off",
+        "OTEL_NOVU_STATE_DIR": str(state_dir),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base,
+    }
+
+
+def away(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same instance with a collector that is not there."""
+    return {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+
+
+def with_usage(environment: Mapping[str, str], mongo_url: str) -> dict[str, str]:
+    rest = {name: value for name, value in environment.items() if name != "NOVU_TELEMETRY"}
+    return {**rest, "MONGO_URL": mongo_url}
+
+
+# --- files that are none -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MONGO_URL_FILE",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(
+    name: str, beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    environment = {**beacon_alone, name: str(tmp_path / "pipe")}
+    done = exporter("telemetry", "status", env=environment, timeout=SOON)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = f"otel-novu: {name} names the file {tmp_path}/pipe, which is no regular file; accepted: "
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
+def test_a_pipe_in_the_place_of_a_file_that_the_url_names_is_refused_at_once(
+    option: str, beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    url = f"mongodb://127.0.0.1:1/novu-db?tls=true&{option}={tmp_path}/pipe"
+    done = exporter("once", env={**beacon_alone, "MONGO_URL": url}, timeout=SOON)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "otel-novu: MONGO_URL can't be used: the file of the URL's option "
+        f"{option} is no regular file\n"
+    )
+
+
+def test_a_symbolic_link_to_a_file_is_followed(
+    beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "url").write_text("mongodb://127.0.0.1:1/novu-db")
+    (tmp_path / "url").symlink_to("..data/url")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "..data" / "ca.pem")
+    (tmp_path / "ca.pem").symlink_to("..data/ca.pem")
+    (tmp_path / "..data" / "variables").write_text("NOVU_TELEMETRY=off\n")
+    (tmp_path / "variables").symlink_to("..data/variables")
+    environment = {
+        "OTEL_NOVU_STATE_DIR": beacon_alone["OTEL_NOVU_STATE_DIR"],
+        "MONGO_URL_FILE": str(tmp_path / "url"),
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem"),
+    }
+    arguments = ("telemetry", "status", "--env-file", str(tmp_path / "variables"))
+    done = exporter(*arguments, env=environment, timeout=SOON)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "off, decided by NOVU_TELEMETRY" in done.stdout
+
+
+def test_an_env_file_may_be_what_a_program_writes(state_dir: Path) -> None:
+    script = f'"{EXPORTER[0]}" telemetry status --env-file <(sleep 0.5; echo NOVU_TELEMETRY=off)'
+    environment = {"PATH": os.environ["PATH"], "OTEL_NOVU_STATE_DIR": str(state_dir)}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=environment,
+        cwd=state_dir,
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "off, decided by NOVU_TELEMETRY" in done.stdout
+
+
+def test_an_env_file_may_be_a_named_pipe_that_is_written_to(
+    state_dir: Path, tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("NOVU_TELEMETRY=off\n",), daemon=True)
+    writer.start()
+    environment = {"OTEL_NOVU_STATE_DIR": str(state_dir)}
+    arguments = ("telemetry", "status", "--env-file", str(pipe))
+    done = exporter(*arguments, env=environment, timeout=SOON)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "off, decided by NOVU_TELEMETRY" in done.stdout
+    writer.join(SOON)
+
+
+def test_an_env_file_that_nobody_writes_to_is_refused_and_does_not_hang(
+    beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    arguments = ("telemetry", "status", "--env-file", str(tmp_path / "pipe"))
+    done = exporter(*arguments, env=beacon_alone, timeout=SOON)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{tmp_path}/pipe can't be read (it is a pipe without an end for " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_env_file_from_a_program_that_wrote_nothing_is_refused(state_dir: Path) -> None:
+    script = f'"{EXPORTER[0]}" telemetry status --env-file <(false)'
+    environment = {"PATH": os.environ["PATH"], "OTEL_NOVU_STATE_DIR": str(state_dir)}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=environment,
+        cwd=state_dir,
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "can't be read (it is a pipe, and empty)" in done.stderr
+
+
+def test_no_variables_at_all_may_be_asked_for(
+    beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    done = exporter("telemetry", "status", "--env-file", os.devnull, env=beacon_alone)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_passed_over_in_the_place_of_the_env_file_is_told(
+    make: object, beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    assert callable(make)
+    make(tmp_path / ".env")
+    arguments = ("telemetry", "status")
+    done = exporter(*arguments, env=beacon_alone, cwd=tmp_path, timeout=SOON)
+    assert done.returncode == 0
+    kind = "directory" if make is os.mkdir else "pipe"
+    assert f" WARNING .env in the working directory is a {kind}, and is passed over" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# --- the file of the URL -------------------------------------------------------------------------
+
+
+def test_a_bad_url_in_a_file_is_told_with_the_files_name(
+    beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    (tmp_path / "url").write_text(f"http://root:{SECRET}@host/")
+    environment = {**beacon_alone, "MONGO_URL_FILE": str(tmp_path / "url")}
+    done = exporter("telemetry", "status", env=environment)
+    assert done.returncode == 2
+    told = (
+        f"otel-novu: MONGO_URL_FILE names the file {tmp_path}/url, which can't be used: it begins"
+    )
+    assert done.stderr.startswith(told)
+    assert SECRET not in done.stderr
+
+
+def test_a_byte_order_mark_before_the_url_is_none_of_it(
+    beacon_alone: Mapping[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    (tmp_path / "url").write_text("mongodb://127.0.0.1:1/novu-db\r\n", encoding="utf-8-sig")
+    environment = {**beacon_alone, "MONGO_URL_FILE": str(tmp_path / "url")}
+    done = exporter("telemetry", "status", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
