@@ -209,7 +209,7 @@ def test_show_last_prints_what_left_last_when_and_where_to(
     [line] = after.stdout.splitlines()
     assert ParseDict(json.loads(line), ExportMetricsServiceRequest()) == sink.reports[0]
     assert re.search(r"^beacon: read \S+Z, tried \S+Z, delivered\.$", after.stderr, re.MULTILINE)
-    assert f"to {sink.endpoint}; the next one is due " in after.stderr
+    assert f"to {sink.endpoint}; none is due." in after.stderr
 
 
 def test_show_last_tells_why_it_did_not_leave(

@@ -1,16 +1,22 @@
 """What a newcomer stumbled over: words that were not true, silence, and a command that hung."""
 
+import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 from receivers import HttpSink
-from servers import EXPORTER, ExporterRunner
+from servers import EXPORTER, ExporterRunner, eventually
 from stack import free_port
+
+from otel_novu.state import last_report
+from otel_novu.state.directory import StateDirectory
 
 SECRET = "S3CRETMARK0123456789"
 # Far more than a command takes, far less than for ever.
@@ -40,6 +46,59 @@ def away(environment: Mapping[str, str]) -> dict[str, str]:
 def with_usage(environment: Mapping[str, str], mongo_url: str) -> dict[str, str]:
     rest = {name: value for name, value in environment.items() if name != "NOVU_TELEMETRY"}
     return {**rest, "MONGO_URL": mongo_url}
+
+
+# --- what is due next ----------------------------------------------------------------------------
+
+
+def test_nothing_is_due_where_nobody_runs(
+    beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    assert exporter("once", env=beacon_alone).returncode == 0
+    last = exporter("show", "--last", env=beacon_alone).stderr
+    assert "; none is due.\n" in last
+    assert "the next" not in last
+    assert "; none is due.\n" in exporter("telemetry", "status", env=beacon_alone).stdout
+    document = json.loads(exporter("telemetry", "status", "--json", env=beacon_alone).stdout)
+    assert document["last"]["beacon"]["next_due"] is None
+
+
+def test_the_next_report_is_due_where_run_holds_the_directory(
+    beacon_alone: Mapping[str, str], state_dir: Path, exporter: ExporterRunner
+) -> None:
+    running = exporter.start("run", env=beacon_alone)
+    eventually((state_dir / "last-report-beacon.json").exists)
+    for command in (("show", "--last"), ("telemetry", "status")):
+        done = exporter(*command, env=beacon_alone)
+        assert "; the next is due " in done.stdout + done.stderr
+    document = json.loads(exporter("telemetry", "status", "--json", env=beacon_alone).stdout)
+    assert document["last"]["beacon"]["next_due"].endswith("Z")
+    with StateDirectory.open(state_dir) as state:
+        report = last_report.load(state, "beacon")
+        assert report is not None
+        last_report.save(state, replace(report, next_due=time.time() - 100))
+    for command in (("show", "--last"), ("telemetry", "status")):
+        done = exporter(*command, env=beacon_alone)
+        assert "; the next was due " in done.stdout + done.stderr
+    assert running.terminate() == 0
+
+
+def test_no_usage_report_is_due_once_usage_figures_are_off(
+    beacon_alone: Mapping[str, str], mongo_url: str, state_dir: Path, exporter: ExporterRunner
+) -> None:
+    environment = with_usage(beacon_alone, mongo_url)
+    running = exporter.start("run", env=environment)
+    eventually((state_dir / "last-report-usage.json").exists)
+    assert exporter("telemetry", "disable", env=environment).returncode == 0
+    running.wait_for("Usage figures are off now")
+    last = eventually(
+        lambda: exporter("show", "--last", env=environment).stderr,
+        lambda said: said.count("none is due") == 1,
+        SOON,
+    )
+    assert last.count("the next is due") == 1
+    assert last.index("the next is due") < last.index("none is due")
+    assert running.terminate() == 0
 
 
 # --- files that are none -------------------------------------------------------------------------
@@ -204,3 +263,33 @@ def test_a_byte_order_mark_before_the_url_is_none_of_it(
     environment = {**beacon_alone, "MONGO_URL_FILE": str(tmp_path / "url")}
     done = exporter("telemetry", "status", env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- spool ---------------------------------------------------------------------------------------
+
+
+def test_spool_tells_which_reports_wait_until_usage_figures_are_on_again(
+    beacon_alone: Mapping[str, str], mongo_url: str, exporter: ExporterRunner
+) -> None:
+    environment = away(with_usage(beacon_alone, mongo_url))
+    assert exporter("once", env=environment).returncode == 1
+    assert exporter("spool", env=environment).stdout.endswith("2 reports wait for delivery.\n")
+    assert exporter("telemetry", "disable", env=environment).returncode == 0
+    done = exporter("spool", env=environment)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == (
+        "2 reports wait for delivery, 1 of them (usage) until usage figures are on again."
+    )
+
+
+def test_flush_beside_run_says_first_whom_it_asked_and_how_long_it_waits(
+    beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    environment = {**away(beacon_alone), "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}
+    running = exporter.start("run", env=environment)
+    running.wait_for("nothing listens at")
+    flush = exporter.start("spool", "--flush", env=environment)
+    flush.wait_for(rf"^Asked process {running.pid} \(run\) to send; waiting up to 10.5 seconds\.$")
+    assert flush.running
+    assert flush.wait() == 1
+    assert running.terminate() == 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from otel_novu import unread
+from otel_novu.commands.due import decision_in_force, due_clause, next_due
 from otel_novu.delivery import spool
 from otel_novu.metrics import beacon, usage
 from otel_novu.novu_report import beacon_document, usage_document
@@ -56,12 +57,16 @@ def show_otlp(settings: Settings, now: Now = time.time, sources: Sources | None 
     return looked.exit_code
 
 
-def show_last(settings: Settings) -> int:
-    """Print what left last of each meter, when and where to, or why not."""
+def show_last(settings: Settings, now: Now = time.time) -> int:
+    """Print what left last of each meter, when and where to, or why not; and what is due next."""
     wrong = 0
     with StateDirectory.look(settings.state_dir) as state:
+        holder = state.held_by()
+        in_force = decision_in_force(settings, holder, state)
         for meter in last_report.METERS:
-            wrong |= _show_last_of(state, meter)
+            wrong |= _show_last_of(
+                state, meter, lambda last: due_clause(next_due(last, holder, in_force), now())
+            )
     return wrong
 
 
@@ -142,7 +147,9 @@ def _waiting(state: StateDirectory) -> int:
         return 0
 
 
-def _show_last_of(state: StateDirectory, meter: str) -> int:
+def _show_last_of(
+    state: StateDirectory, meter: str, due: Callable[[last_report.LastReport], str]
+) -> int:
     try:
         report = last_report.load(state, meter)
     except Unreadable as error:
@@ -153,7 +160,7 @@ def _show_last_of(state: StateDirectory, meter: str) -> int:
         return 0
     how = describe(report.outcome)
     _tell(f"{meter}: read {utc(report.read_at)}, tried {utc(report.tried_at)}, {how}.")
-    _tell(f"  to {report.destination}; the next one is due {utc(report.next_due)}.")
+    _tell(f"  to {report.destination}; {due(report)}.")
     try:
         print(_otlp_json(report.body))
     except ValueError:

@@ -1,16 +1,18 @@
 """`otel-novu spool`: what waits for delivery, and sending it now."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 
 from otel_novu.commands.complaint import complain
+from otel_novu.commands.due import decision_in_force
 from otel_novu.delivery import spool
 from otel_novu.exporter import Exporter
 from otel_novu.settings import Exporter as Destination
 from otel_novu.settings import Settings
 from otel_novu.state import flush_request
-from otel_novu.state.consent import decide, kept_decision, read_admin
+from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.directory import Held, NotKept, StateDirectory, Unreadable
 from otel_novu.state.identity import look_at_instance_id
 from otel_novu.times import utc
@@ -30,6 +32,7 @@ def list_waiting(settings: Settings, *, as_json: bool) -> int:
     with StateDirectory.look(settings.state_dir) as state:
         try:
             listing = spool.look(state)
+            _, held_back = _waiting(settings, state, listing)
         except Unreadable as error:
             return complain(f"the spool can't be read: {error.why}.")
     for report in listing.reports:
@@ -39,7 +42,10 @@ def list_waiting(settings: Settings, *, as_json: bool) -> int:
         else:
             print(f"{utc(report.read_at)}  {report.meter:6}  {report.size} bytes")
     if not as_json:
-        print(f"{len(listing.reports)} reports wait for delivery.")
+        until = (
+            f", {held_back} of them (usage) until usage figures are on again" if held_back else ""
+        )
+        print(f"{len(listing.reports)} reports wait for delivery{until}.")
     if listing.damaged:
         complain(f"{listing.damaged} files of the spool are damaged; `run` sets them aside.")
     return int(listing.damaged > 0)
@@ -69,7 +75,7 @@ def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
         except Held as error:
             if error.command != "run":
                 raise
-            return _flush_through_run(settings, state)
+            return _flush_through_run(settings, state, error.pid)
         return _tell_what_waits(settings, state)
 
 
@@ -92,19 +98,23 @@ def _send(settings: Settings, state: StateDirectory, now: Callable[[], float]) -
     exporter.close(settings.otlp.timeout)
 
 
-def _flush_through_run(settings: Settings, state: StateDirectory) -> int:
+def _flush_through_run(settings: Settings, state: StateDirectory, pid: int | None) -> int:
     try:
         flush_request.ask(state)
     except NotKept as error:
         return complain(f"the running exporter could not be asked: {error.why}.")
-    deadline = time.monotonic() + _SEEN_WITHIN + settings.otlp.timeout
-    while _waiting(settings, state)[0] and time.monotonic() < deadline:
+    seconds = _SEEN_WITHIN + settings.otlp.timeout
+    if _waiting(settings, state, spool.look(state))[0]:
+        asked = f"Asked process {pid} (run) to send; waiting up to {seconds:g} seconds."
+        print(asked, file=sys.stderr, flush=True)
+    deadline = time.monotonic() + seconds
+    while _waiting(settings, state, spool.look(state))[0] and time.monotonic() < deadline:
         time.sleep(_LOOK)
     return _tell_what_waits(settings, state)
 
 
 def _tell_what_waits(settings: Settings, state: StateDirectory) -> int:
-    due, held_back = _waiting(settings, state)
+    due, held_back = _waiting(settings, state, spool.look(state))
     if held_back:
         print(f"{held_back} usage reports wait until usage figures are on again.")
     if due:
@@ -114,9 +124,9 @@ def _tell_what_waits(settings: Settings, state: StateDirectory) -> int:
     return 0
 
 
-def _waiting(settings: Settings, state: StateDirectory) -> tuple[int, int]:
+def _waiting(settings: Settings, state: StateDirectory, listing: spool.Listing) -> tuple[int, int]:
     """Count the reports that wait to be sent, and those that are not sent while usage is off."""
-    decision = kept_decision(state) or decide(settings.telemetry, read_admin(state))
-    meters = [report.meter for report in spool.look(state).reports]
+    decision = decision_in_force(settings, state.held_by(), state)
+    meters = [report.meter for report in listing.reports]
     held_back = 0 if decision.enabled else meters.count("usage")
     return len(meters) - held_back, held_back

@@ -1,41 +1,44 @@
 """`otel-novu telemetry`: the admin setting, and what it comes to."""
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 from otel_novu.commands.complaint import complain
+from otel_novu.commands.due import decision_of, due_clause, next_due
 from otel_novu.outcome import describe
 from otel_novu.settings import Settings
 from otel_novu.sources.created import CreatedWatch
 from otel_novu.state import last_report
-from otel_novu.state.consent import Decision, decide, kept_decision, read_admin, store_admin
+from otel_novu.state.consent import Decision, decide, read_admin, store_admin
 from otel_novu.state.created_file import CreatedFile
 from otel_novu.state.directory import Held, Holder, NotKept, StateDirectory, Unreadable
 from otel_novu.state.last_report import LastReport
 from otel_novu.times import utc
 
-# They keep what they decided. What an embedding application finds was left by one of these.
-_DECIDING = ("run", "once", "spool")
 
-
-def status(settings: Settings, *, as_json: bool) -> int:
+def status(settings: Settings, *, as_json: bool, now: Callable[[], float] = time.time) -> int:
     """Print whether usage figures are sent, who decided, what left last, and what is due next."""
     with StateDirectory.look(settings.state_dir) as state:
         decision = decide(settings.telemetry, read_admin(state))
         running = state.held_by()
-        theirs = _decision_of(running, state)
+        theirs = decision_of(running, state)
         reports = {meter: _last(state, meter) for meter in last_report.METERS}
+    due = {
+        meter: next_due(report, running, theirs or decision)
+        for meter, report in reports.items()
+        if report is not None
+    }
     if as_json:
-        print(json.dumps(_document(decision, running, theirs, reports)))
+        print(json.dumps(_document(decision, running, theirs, reports, due)))
         return 0
     change = "otel-novu telemetry enable or disable" if decision.changeable else "NOVU_TELEMETRY"
     print(f"Usage figures are {_decided(decision)}; {change} changes it.")
     print("The beacon is always sent.")
     print(_running_sentence(decision, running, theirs))
-    in_force = theirs or decision
     for meter, report in reports.items():
-        due = running is not None and (meter == "beacon" or in_force.enabled)
-        print(_sentence(meter, report, due=due))
+        print(_sentence(meter, report, due_clause(due.get(meter), now())))
     return 0
 
 
@@ -53,7 +56,7 @@ def store(settings: Settings, *, enabled: bool) -> int:
         )
     with StateDirectory.open(settings.state_dir) as state:
         running = state.held_by()
-        theirs = _decision_of(running, state)
+        theirs = decision_of(running, state)
         if theirs is not None and not theirs.changeable:
             return complain(
                 f"NOVU_TELEMETRY is set where the exporter runs{_pid(running)} and has decided "
@@ -87,12 +90,6 @@ def _store(state: StateDirectory, *, enabled: bool) -> None:
         return
 
 
-def _decision_of(running: Holder | None, state: StateDirectory) -> Decision | None:
-    if running is None or running.command not in _DECIDING:
-        return None
-    return kept_decision(state)
-
-
 def _word(*, enabled: bool) -> str:
     return "on" if enabled else "off"
 
@@ -120,13 +117,12 @@ def _last(state: StateDirectory, meter: str) -> LastReport | None:
         return None
 
 
-def _sentence(meter: str, report: LastReport | None, *, due: bool) -> str:
+def _sentence(meter: str, report: LastReport | None, due: str) -> str:
     if report is None:
         return f"No {meter} report is known to have been tried."
-    next_one = f"the next is due {utc(report.next_due)}" if due else "none is due"
     return (
         f"The last {meter} report was read {utc(report.read_at)} and tried {utc(report.tried_at)} "
-        f"to {report.destination}: {describe(report.outcome)}; {next_one}."
+        f"to {report.destination}: {describe(report.outcome)}; {due}."
     )
 
 
@@ -135,6 +131,7 @@ def _document(
     running: Holder | None,
     theirs: Decision | None,
     reports: dict[str, LastReport | None],
+    due: dict[str, float | None],
 ) -> dict[str, object]:
     exporter = None
     if running is not None:
@@ -148,7 +145,7 @@ def _document(
                 "tried": utc(report.tried_at),
                 "destination": report.destination,
                 "outcome": describe(report.outcome),
-                "next_due": utc(report.next_due),
+                "next_due": None if (next_one := due[meter]) is None else utc(next_one),
             }
             for meter, report in reports.items()
             if report is not None
