@@ -251,6 +251,9 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _telemetry(options: argparse.Namespace) -> int:
+    if options.json and options.action != "status":
+        message = f"--json can't go with `telemetry {options.action}`; accepted: with `status`"
+        raise SettingsError(message)
     settings = _settings(options)
     from otel_novu.commands import telemetry  # noqa: PLC0415
 

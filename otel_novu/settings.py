@@ -311,6 +311,13 @@ def _misspelt(name: str, known: list[str]) -> str | None:
     return close[0] if close else None
 
 
+def _doubtful_flag(environment: Environment) -> Iterator[str]:
+    name = table.SDK_DISABLED.name
+    word = environment.text(name)
+    if word and word.strip().lower() not in {"true", "false"}:
+        yield f"{name} is neither true nor false and is taken as false, as OpenTelemetry says"
+
+
 def _warnings(environment: Environment, passed_over: str | None) -> Iterator[str]:
     if passed_over is not None:
         yield (
@@ -328,6 +335,7 @@ def _warnings(environment: Environment, passed_over: str | None) -> Iterator[str
             yield f"the variable {shown(name)} means nothing to otel-novu and is ignored{hint}"
         elif meant := _misspelt(name, known):
             yield f"the variable {shown(name)} means nothing to otel-novu; did you mean {meant}?"
+    yield from _doubtful_flag(environment)
     if environment.value(table.PROTOCOL) is Protocol.HTTP:
         setter = environment.setter(table.ENDPOINT)
         if setter == table.ENDPOINT.name and endpoint.ends_in_metrics_path(

@@ -293,3 +293,61 @@ def test_flush_beside_run_says_first_whom_it_asked_and_how_long_it_waits(
     assert flush.running
     assert flush.wait() == 1
     assert running.terminate() == 0
+
+
+# --- words and numbers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["enable", "disable"])
+def test_json_is_of_telemetry_status_alone(
+    action: str, state_dir: Path, exporter: ExporterRunner
+) -> None:
+    environment = {"OTEL_NOVU_STATE_DIR": str(state_dir)}
+    done = exporter("telemetry", action, "--json", env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"otel-novu: --json can't go with `telemetry {action}`; accepted")
+    assert list(state_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["1", "garbage", SECRET, " "])
+@pytest.mark.parametrize("command", ["run", "once", "check"])
+def test_a_word_that_is_no_truth_value_disables_nothing_and_is_told_once(
+    word: str, command: str, beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    environment = {**beacon_alone, "OTEL_SDK_DISABLED": word}
+    running = exporter.start(command, env=environment)
+    if command == "run":
+        running.wait_for("reports to")
+        assert running.terminate() == 0
+    else:
+        assert running.wait() == 0
+    told = " WARNING OTEL_SDK_DISABLED is neither true nor false and is taken as false, "
+    assert len([line for line in running.stderr if told in line]) == 1
+    assert not [line for line in running.stderr if SECRET in line]
+
+
+@pytest.mark.parametrize("word", ["true", "False", "FALSE"])
+def test_a_truth_value_is_told_nothing_about(
+    word: str, beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    done = exporter("telemetry", "status", env={**beacon_alone, "OTEL_SDK_DISABLED": word})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("-1", "is too small"),
+        ("-64MiB", "is too small"),
+        ("1" + "0" * 26, "is too large"),
+        ("9" * 5000 + "GiB", "is too large"),
+    ],
+)
+def test_a_size_beyond_the_bounds_is_told_as_such(
+    text: str, fault: str, beacon_alone: Mapping[str, str], exporter: ExporterRunner
+) -> None:
+    environment = {**beacon_alone, "OTEL_NOVU_SPOOL_MAX_BYTES": text}
+    done = exporter("telemetry", "status", env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"otel-novu: OTEL_NOVU_SPOOL_MAX_BYTES {fault}; accepted: bytes,")
+    assert "from 64KiB to 1024GiB" in done.stderr

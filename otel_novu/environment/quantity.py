@@ -10,8 +10,7 @@ from otel_novu.environment.faults import RefusedError
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", re.IGNORECASE)
 _AGE_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-# Fifteen digits are enough for any disk; `int` itself gives up on thousands of them.
-_BYTES = re.compile(r"([0-9]{1,15})\s*(|B|KiB|MiB|GiB)", re.IGNORECASE)
+_BYTES = re.compile(r"([+-]?[0-9]+)\s*(|B|KiB|MiB|GiB)", re.IGNORECASE)
 _BYTES_UNIT = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -91,9 +90,10 @@ class Size:
         match = _BYTES.fullmatch(text.strip())
         if match is None:
             raise RefusedError("is not a number of bytes")
-        size = int(match[1]) * _BYTES_UNIT[match[2].lower()]
+        # Not `int`, which gives up on thousands of digits; within the bounds it is as exact.
+        size = float(match[1]) * _BYTES_UNIT[match[2].lower()]
         if size < self.least:
             raise RefusedError("is too small")
         if size > self.most:
             raise RefusedError("is too large")
-        return size
+        return int(size)

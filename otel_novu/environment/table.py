@@ -233,7 +233,9 @@ TEMPORALITY = Variable(
 )
 SDK_DISABLED = Variable(
     name="OTEL_SDK_DISABLED",
-    reader=Form("true (in any case); every other text is false", _disabled),
+    reader=Form(
+        "true or false (in any case); every other text is false, with a warning", _disabled
+    ),
     default="false",
     meaning="Whether nothing is sent at all.",
 )
