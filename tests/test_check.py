@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 from in_process import call
-from real_faults import as_nobody, open_ground
+from real_faults import as_nobody, need_root, open_ground
 from receivers import Listener
 from servers import ExporterRunner
 from stack import free_port
@@ -184,3 +184,16 @@ def test_a_database_that_answers_nothing_is_one_line(
 
 def with_database(env: Mapping[str, str], url: str) -> dict[str, str]:
     return {**env, "NOVU_TELEMETRY": "on", "MONGO_URL": url, "OTEL_NOVU_QUERY_TIMEOUT": "2"}
+
+
+@pytest.mark.parametrize("place", ["/proc/otel-novu-test", "/sys/otel-novu-test/state", "/proc/fs"])
+def test_a_place_where_the_kernel_keeps_no_files_is_wrong(
+    alone: dict[str, str], exporter: ExporterRunner, place: str
+) -> None:
+    need_root()
+    found = lines(exporter, {**alone, "OTEL_NOVU_STATE_DIR": place})
+    kind = place.split("/")[1].replace("sys", "sysfs")
+    assert found["state directory"] == (
+        f"WRONG {place} keeps nothing: it lies on the kernel's own file system {kind}; "
+        "set OTEL_NOVU_STATE_DIR to a directory of your own."
+    )

@@ -14,6 +14,25 @@ _ACCEPTED = (
     "accepted is a directory (no symbolic link) that the user running otel-novu owns "
     "and nobody else may write to"
 )
+# Views into the kernel, none of which has room for a file; each counts no blocks.
+_OF_THE_KERNEL = frozenset(
+    {
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "efivarfs",
+        "proc",
+        "pstore",
+        "securityfs",
+        "selinuxfs",
+        "sysfs",
+        "tracefs",
+    }
+)
 
 
 def make(path: Path, files: FileOps) -> str | None:
@@ -137,8 +156,11 @@ def forecast(path: Path) -> str | None:
         while not path.exists() and path.parent != path:
             path = path.parent
         disk = os.statvfs(path)
+        kind = None if disk.f_blocks else _kind(path.stat().st_dev)
     except OSError as error:
         return clause(error)
+    if kind in _OF_THE_KERNEL:  # to the superuser all of it looks writable
+        return f"it lies on the kernel's own file system {kind}"
     if disk.f_flag & os.ST_RDONLY:
         return clause_of(errno.EROFS)
     effective = os.access in os.supports_effective_ids
@@ -147,3 +169,18 @@ def forecast(path: Path) -> str | None:
     # Some file systems count no blocks at all; the last ones are the superuser's.
     left = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
     return clause_of(errno.ENOSPC) if disk.f_blocks and not left else None
+
+
+def _kind(device: int) -> str | None:
+    """Tell the kind of a device's file system; None where the operating system does not tell it."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for mount in mounts.split("\n"):
+        # A blank in a path stands there as \040: proc_pid_mountinfo(5).
+        before, _, kind = mount.partition(" - ")
+        if before.split()[2:3] == [number]:
+            return kind.partition(" ")[0]
+    return None
