@@ -164,8 +164,8 @@ def with_collector(env: Mapping[str, str], endpoint: str, protocol: str) -> dict
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("", "timed out: the server does not answer; mend MONGO_URL"),
-        ("?tls=true", "timed out: the server does not answer; does it speak TLS? Mend MONGO_URL"),
+        ("", "timed out: the server does not answer; mend the URL"),
+        ("?tls=true", "timed out: the server does not answer; does it speak TLS? Mend the URL"),
     ],
 )
 def test_a_database_that_answers_nothing_is_one_line(
@@ -197,3 +197,13 @@ def test_a_place_where_the_kernel_keeps_no_files_is_wrong(
         f"WRONG {place} keeps nothing: it lies on the kernel's own file system {kind}; "
         "set OTEL_NOVU_STATE_DIR to a directory of your own."
     )
+
+
+def test_a_url_from_a_file_is_not_mended_in_another_variable(
+    alone: dict[str, str], tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    file = tmp_path / "url"
+    file.write_text(f"mongodb://127.0.0.1:{free_port()}/x\n")
+    named = {name: text for name, text in with_database(alone, "").items() if name != "MONGO_URL"}
+    says = lines(exporter, {**named, "MONGO_URL_FILE": str(file)})["database"]
+    assert says.endswith("; mend the URL of MONGO_URL or MONGO_URL_FILE, or what it names.")

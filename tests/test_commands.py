@@ -302,7 +302,7 @@ def test_check_tells_a_wrong_password(
     found = wrong(exporter, {**without_database, "MONGO_URL": url})
     assert list(found) == ["database"]
     assert "user, password or authSource is wrong" in found["database"]
-    assert "mend MONGO_URL" in found["database"]
+    assert "mend the URL of MONGO_URL" in found["database"]
 
 
 def test_check_tells_a_database_that_is_not_there(
@@ -313,7 +313,7 @@ def test_check_tells_a_database_that_is_not_there(
     found = wrong(exporter, env)
     assert list(found) == ["database"]
     assert "can't be reached" in found["database"]
-    assert "mend MONGO_URL, or what it names." in found["database"]
+    assert "mend the URL of MONGO_URL or MONGO_URL_FILE, or what" in found["database"]
 
 
 def test_check_tells_a_database_that_is_not_named(

@@ -19,6 +19,7 @@ from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory, Unreadable
 from otel_novu.state.identity import Origin, look_at_instance_id
 
+_URL = "the URL of MONGO_URL or MONGO_URL_FILE"
 # As reasons begin.
 _LATE = "timed out"
 _NO_CLOCK = "the database's clock can't be read: "
@@ -160,7 +161,7 @@ def _connection(where: str, round_: UsageRound) -> Finding:
         return Finding("database", ok=True, says=f"{where} answers.")
     why = _why_silent(round_.reasons) or "no figure can be read, as is said below"
     mend = " Mend" if why.endswith("?") else "; mend"
-    says = f"{where}: {why}{mend} MONGO_URL, or what it names."
+    says = f"{where}: {why}{mend} {_URL}, or what it names."
     return Finding("database", ok=False, says=says)
 
 
@@ -176,7 +177,7 @@ def _why_silent(reasons: Mapping[str, str]) -> str | None:
 def _collections(found: frozenset[str]) -> Finding:
     missing = [name for name in COLLECTIONS if name not in found]
     if not found:
-        mend = "mend the database's name in MONGO_URL's path"
+        mend = f"mend the database's name in the path of {_URL}"
         says = f"none of Novu's seven exists there, so every figure is absent; {mend}."
         return Finding("collections", ok=False, says=says)
     there = ", ".join(sorted(found))
