@@ -9,6 +9,7 @@ import pytest
 from in_process import call
 from real_faults import as_nobody, need_root, open_ground
 from receivers import Listener
+from scripted_mongo import Document, Hang, answering, scripted_mongo
 from servers import ExporterRunner
 from stack import free_port
 
@@ -207,3 +208,22 @@ def test_a_url_from_a_file_is_not_mended_in_another_variable(
     named = {name: text for name, text in with_database(alone, "").items() if name != "MONGO_URL"}
     says = lines(exporter, {**named, "MONGO_URL_FILE": str(file)})["database"]
     assert says.endswith("; mend the URL of MONGO_URL or MONGO_URL_FILE, or what it names.")
+
+
+def test_figures_that_all_time_out_are_told_where_the_collections_are(
+    alone: dict[str, str], exporter: ExporterRunner
+) -> None:
+    names = {"id": 0, "ns": "x.$cmd.listCollections", "firstBatch": [{"name": "users"}]}
+    well = answering(listCollections={"ok": 1.0, "cursor": names})
+
+    def script(command: Document) -> Document:
+        if command.get("$db") == "x" and "listCollections" not in command:
+            raise Hang
+        return well(command)
+
+    with scripted_mongo(script) as server:
+        done = exporter("check", env=with_database(alone, f"mongodb://127.0.0.1:{server.port}/x"))
+    found = by_subject(done.stdout)
+    assert found["database"].endswith("answers.")
+    assert found["novu.user.count"].startswith("WRONG timed out")
+    assert done.returncode == 1

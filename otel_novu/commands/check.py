@@ -140,7 +140,7 @@ def _database(
     yield from _options(url)
     if round_.collections is not None:
         yield _collections(round_.collections)
-    if _why_silent(round_.reasons) is None:
+    if round_.collections or _why_silent(round_.reasons) is None:
         yield from _figures(round_)
 
 
