@@ -3,8 +3,6 @@
 import signal
 import sys
 
-from otel_novu.stop import interrupted
-
 
 def main() -> int:
     """Run the command line; the exit code."""
@@ -14,16 +12,22 @@ def main() -> int:
 
         return command_line()
     except KeyboardInterrupt as error:
-        return interrupted(error)
+        return _exit_code(error)
     except Exception as error:
         # Until Python 3.12 a class that is being made wraps it into an error of its own.
         if isinstance(error.__cause__, KeyboardInterrupt):
-            return interrupted(error.__cause__)
+            return _exit_code(error.__cause__)
         raise
     finally:
         # What is left is the interpreter's end; the drivers' last words would be a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _exit_code(error: KeyboardInterrupt) -> int:
+    from otel_novu.stop import interrupted  # noqa: PLC0415 - only where a signal came
+
+    return interrupted(error)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TextIO
 
 from otel_novu.settings import Settings, SettingsError, load
-from otel_novu.stop import interrupted
 from otel_novu.version import __version__
 
 Command = Callable[[argparse.Namespace], int]
@@ -41,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _ready_streams()
     try:
         return _run_to_its_end(options)
-    except KeyboardInterrupt as error:
-        return interrupted(error)
     finally:
         _drain(sys.stderr)
 

@@ -168,9 +168,9 @@ class Exporter:
 
     def report_usage(self) -> None:
         """Begin a report of the usage figures alone, where they are on."""
-        if self._exporters:
-            for pipeline in self._reporting()[1:]:
-                pipeline.report(self._settings.query_timeout)
+        pipeline = self._usage
+        if pipeline is not None and pipeline.name in self.meters:
+            pipeline.report(self._settings.query_timeout)
 
     def report(self, reading: float | None = None) -> None:
         """Begin a report of each pipeline; returns at once.

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -30,6 +31,16 @@ def sigterm_interrupts() -> Iterator[None]:
 def interrupted(error: KeyboardInterrupt) -> int:
     """Tell the exit code of a command that a signal has ended, as shells do."""
     return 128 + (error.args[0] if error.args else signal.SIGINT)
+
+
+def end_at_once_where_something_hangs(code: int) -> None:
+    """End without the interpreter's own end, which would wait for a disk, a pipe or a driver.
+
+    Args:
+        code: of the exit.
+    """
+    if threading.active_count() > 1:
+        os._exit(code)
 
 
 class StopSignals:

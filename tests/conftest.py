@@ -9,10 +9,12 @@ from typing import Any
 import psutil
 import pytest
 import stack as stack_module
+from handed_run import Hand
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 from pymongo.database import Database
+from receivers import HttpSink
 from servers import ExporterRunner, PrometheusClient, eventually
 
 Document = dict[str, Any]
@@ -93,4 +95,28 @@ def exporter(tmp_path: Path) -> Iterator[ExporterRunner]:
     home.mkdir()
     runner = ExporterRunner(home)
     yield runner
+    runner.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    """A receiver of OTLP over HTTP that takes everything."""
+    with HttpSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Hand:
+    """What moves the clocks and holds the disk of `handed`."""
+    folder = tmp_path / "hand"
+    folder.mkdir()
+    return Hand(folder)
+
+
+@pytest.fixture
+def handed(tmp_path: Path, hand: Hand) -> Iterator[ExporterRunner]:
+    """Runs `otel-novu run` on clocks and a disk that the test holds in its hand."""
+    runner = ExporterRunner(tmp_path, hand.program)
+    yield runner
+    hand.go_on()
     runner.close()

@@ -258,3 +258,25 @@ class ExporterRunner:
         measured = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
         path = os.environ.get("PATH", os.defpath)
         return {"PATH": path, "HOME": str(self._home), **measured, **(given or {})}
+
+
+def in_bash(
+    script: str, env: Mapping[str, str], folder: Path, timeout: float = 2 * PATIENCE
+) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash, for what only a shell can hand to a process.
+
+    Args:
+        script: the line.
+        env: what it sees beside `PATH` and `HOME`.
+        folder: the working directory, and the home.
+        timeout: seconds.
+    """
+    return subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **env},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

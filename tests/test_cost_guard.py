@@ -191,7 +191,6 @@ def test_help_loads_no_package_but_ours_and_little_of_that() -> None:
         "environment",
         "mongo_url",
         "settings",
-        "stop",
         "version",
     }
     assert len(loaded) <= 130

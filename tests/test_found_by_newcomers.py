@@ -2,17 +2,16 @@
 
 import json
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 from receivers import HttpSink
-from servers import EXPORTER, ExporterRunner, eventually
+from servers import EXPORTER, ExporterRunner, eventually, in_bash
 from stack import free_port
 
 from otel_novu.state import last_report
@@ -21,12 +20,6 @@ from otel_novu.state.directory import StateDirectory
 SECRET = "S3CRETMARK0123456789"
 # Far more than a command takes, far less than for ever.
 SOON = 60.0
-
-
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    with HttpSink() as sink:
-        yield sink
 
 
 @pytest.fixture
@@ -162,16 +155,7 @@ def test_a_symbolic_link_to_a_file_is_followed(
 
 def test_an_env_file_may_be_what_a_program_writes(state_dir: Path) -> None:
     script = f'"{EXPORTER[0]}" telemetry status --env-file <(sleep 0.5; echo NOVU_TELEMETRY=off)'
-    environment = {"PATH": os.environ["PATH"], "OTEL_NOVU_STATE_DIR": str(state_dir)}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env=environment,
-        cwd=state_dir,
-        capture_output=True,
-        text=True,
-        timeout=SOON,
-        check=False,
-    )
+    done = in_bash(script, {"OTEL_NOVU_STATE_DIR": str(state_dir)}, state_dir, SOON)
     assert (done.returncode, done.stderr) == (0, "")
     assert "off, decided by NOVU_TELEMETRY" in done.stdout
 
@@ -204,16 +188,7 @@ def test_an_env_file_that_nobody_writes_to_is_refused_and_does_not_hang(
 
 def test_an_env_file_from_a_program_that_wrote_nothing_is_refused(state_dir: Path) -> None:
     script = f'"{EXPORTER[0]}" telemetry status --env-file <(false)'
-    environment = {"PATH": os.environ["PATH"], "OTEL_NOVU_STATE_DIR": str(state_dir)}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env=environment,
-        cwd=state_dir,
-        capture_output=True,
-        text=True,
-        timeout=SOON,
-        check=False,
-    )
+    done = in_bash(script, {"OTEL_NOVU_STATE_DIR": str(state_dir)}, state_dir, SOON)
     assert (done.returncode, done.stdout) == (2, "")
     assert "can't be read (it is a pipe, and empty)" in done.stderr
 

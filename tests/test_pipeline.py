@@ -267,12 +267,6 @@ class Scripted:
         pass
 
 
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    with HttpSink() as sink:
-        yield sink
-
-
 def settings(sink: HttpSink, folder: Path, **more: str) -> Settings:
     environ = {"MONGO_URL": "mongodb://127.0.0.1:1", "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base}
     return load({**environ, **more}, env_file=None, cwd=folder, home=folder)

@@ -17,7 +17,7 @@ import otlp_reports
 import pytest
 from real_faults import read_only
 from receivers import HttpAnswer, HttpSink, Listener, answer, hang, raw, reset
-from servers import EXPORTER, ExporterRunner, eventually
+from servers import EXPORTER, ExporterRunner, eventually, in_bash
 from stack import free_port
 
 from otel_novu import unread
@@ -51,14 +51,7 @@ def alone(state_dir: Path) -> dict[str, str]:
 
 def shell(line: str, environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
     """Run `otel-novu` as a shell starts it; its exit code, and all that it printed."""
-    done = subprocess.run(
-        ["bash", "-c", f"exec {EXPORTER[0]} {line}"],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_bash(f"exec {EXPORTER[0]} {line}", environment, folder)
     return done.returncode, done.stdout + done.stderr
 
 

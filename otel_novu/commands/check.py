@@ -11,19 +11,16 @@ from otel_novu.metrics.usage import COLLECTIONS, FIGURES
 from otel_novu.mongo_url import database_name, safe_hosts
 from otel_novu.outcome import Delivered, Later, Refused
 from otel_novu.settings import Exporter, Secret, Settings
-from otel_novu.sources.failure import ReadFailed
+from otel_novu.sources.failure import TIMED_OUT, ReadFailed
 from otel_novu.sources.novu_db import NovuDatabase, ignored_options
-from otel_novu.sources.usage_round import UsageRound, UsageSource
+from otel_novu.sources.usage_round import NO_CLOCK, UsageRound, UsageSource
 from otel_novu.state.consent import Admin, Decision, decide, read_admin
 from otel_novu.state.created_file import Unsaved
 from otel_novu.state.directory import StateDirectory, Unreadable
 from otel_novu.state.identity import Origin, look_at_instance_id
 
 _URL = "the URL of MONGO_URL or MONGO_URL_FILE"
-# As reasons begin.
-_LATE = "timed out"
-_NO_CLOCK = "the database's clock can't be read: "
-_MADE_LATER = "`run` or `once` makes one and keeps it"
+_MADETIMED_OUTR = "`run` or `once` makes one and keeps it"
 # An OTLP request without a metric: every receiver takes it, and nothing arrives.
 _EMPTY_REQUEST = b""
 
@@ -106,7 +103,7 @@ def _instance(settings: Settings, state: StateDirectory, closed: str | None) -> 
             return Finding("instance id", ok=False, says=f"it can't be known, as {closed}.")
         # A missing one is made by `run`; one that can't be read is to be mended.
         missing = "instance-id" not in state.names()
-        says = f"none is kept yet; {_MADE_LATER}." if missing else identity.warning or ""
+        says = f"none is kept yet; {_MADETIMED_OUTR}." if missing else identity.warning or ""
         return Finding("instance id", ok=missing, says=says)
     return Finding("instance id", ok=True, says=f"{identity.value} ({identity.origin.value}).")
 
@@ -168,8 +165,8 @@ def _connection(where: str, round_: UsageRound) -> Finding:
 def _why_silent(reasons: Mapping[str, str]) -> str | None:
     """Tell the one reason why every figure failed; `all_alike`, but time-outs are one reason."""
     # What is created waits for the database's clock, and says that first.
-    plain = {name: why.removeprefix(_NO_CLOCK) for name, why in reasons.items()}
-    if len(plain) == len(FIGURES) and all(why.startswith(_LATE) for why in plain.values()):
+    plain = {name: why.removeprefix(NO_CLOCK) for name, why in reasons.items()}
+    if len(plain) == len(FIGURES) and all(why.startswith(TIMED_OUT) for why in plain.values()):
         return max(plain.values(), key=len)  # it tells most
     return unread.all_alike(plain)
 

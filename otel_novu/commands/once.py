@@ -1,9 +1,6 @@
 """`otel-novu once`: one report, and whether all of it arrived."""
 
-import os
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -19,7 +16,7 @@ from otel_novu.settings import Settings
 from otel_novu.state.consent import decide, read_admin
 from otel_novu.state.directory import StateDirectory
 from otel_novu.state.identity import instance_id
-from otel_novu.stop import interrupted, sigterm_interrupts
+from otel_novu.stop import end_at_once_where_something_hangs, interrupted, sigterm_interrupts
 
 # What the sender may overrun its own time-out by before its thread is given up.
 _GRACE = 2.0
@@ -65,10 +62,8 @@ def _end_early(exporter: Exporter, interrupt: KeyboardInterrupt) -> None:
         signal.signal(number, signal.SIG_IGN)
     exporter.give_up(_ENDING)
     LOG.warning("Interrupted; %d reports wait in the spool.", exporter.waiting - exporter.unkept)
-    if threading.active_count() > 1:
-        # They would find the state directory closed, and call that a fault.
-        sys.stdout.flush()
-        os._exit(interrupted(interrupt))
+    # Else they would find the state directory closed, and call that a fault.
+    end_at_once_where_something_hangs(interrupted(interrupt))
 
 
 def _judge(settings: Settings, exporter: Exporter) -> int:

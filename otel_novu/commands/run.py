@@ -1,6 +1,5 @@
 """`otel-novu run`: reports until SIGTERM or SIGINT."""
 
-import os
 import random
 import threading
 import time
@@ -24,7 +23,7 @@ from otel_novu.state.consent import Admin, decide, read_admin
 from otel_novu.state.directory import FileOps, StateDirectory
 from otel_novu.state.identity import instance_id
 from otel_novu.state.patient import PatientDirectory
-from otel_novu.stop import StopSignals
+from otel_novu.stop import StopSignals, end_at_once_where_something_hangs
 from otel_novu.version import __version__
 
 # How often the admin setting is looked at, seconds, where the kernel does not tell of changes in
@@ -85,9 +84,9 @@ def run(
         exporter.report_and_close(LAST_READING, LAST_SENDING)
         _wait_for_threads()
         _say_end(exporter)
-        _end_at_once_where_something_hangs()
+        end_at_once_where_something_hangs(0)
     _wait_for_threads()
-    _end_at_once_where_something_hangs()  # the disk, only now
+    end_at_once_where_something_hangs(0)  # the disk, only now
     return 0
 
 
@@ -183,9 +182,3 @@ def _wait_for_threads() -> None:
     deadline = time.monotonic() + _ENDING
     while threading.active_count() > 1 and time.monotonic() < deadline:
         time.sleep(_ENDING / 10)
-
-
-def _end_at_once_where_something_hangs() -> None:
-    """End without the interpreter's own end, which would wait for a disk, a pipe or a driver."""
-    if threading.active_count() > 1:
-        os._exit(0)

@@ -1,5 +1,8 @@
 """How a reading of the database fails, said without a driver's words."""
 
+TIMED_OUT = "timed out"
+"""How every reason begins where time ran out."""
+
 
 class ReadFailed(Exception):  # noqa: N818 it reads as what happened
     """A question to the database was not answered.

@@ -28,7 +28,7 @@ from otel_novu.metrics.question import CreatedIn, Stage
 from otel_novu.metrics.usage import COLLECTIONS, FIGURES, Figure
 from otel_novu.mongo_url import DEFAULT_PORT, parse_mongo_url
 from otel_novu.settings import Secret
-from otel_novu.sources.failure import NoConnection, ReadFailed, TimedOut, UnknownCommand
+from otel_novu.sources.failure import TIMED_OUT, NoConnection, ReadFailed, TimedOut, UnknownCommand
 from otel_novu.sources.novu_errors import Client, translated
 
 APP_NAME = "otel-novu"
@@ -282,7 +282,7 @@ class _Wire:
     def _try(self, send: Callable[[], Answer]) -> Answer:
         with translated(self._client, tls=self._tls), _unobserved():
             if self._limit < _SHORTEST:
-                raise TimedOut("timed out before it was asked")
+                raise TimedOut(f"{TIMED_OUT} before it was asked")
             with pymongo.timeout(self._limit):
                 return _twice(send)
 

@@ -21,7 +21,7 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
-from otel_novu.sources.failure import NoConnection, ReadFailed, TimedOut, UnknownCommand
+from otel_novu.sources.failure import TIMED_OUT, NoConnection, ReadFailed, TimedOut, UnknownCommand
 
 Client = MongoClient[dict[str, Any]]
 
@@ -31,9 +31,9 @@ _BY_CODE: Mapping[int | None, tuple[type[ReadFailed], str]] = {
     13: (ReadFailed, "not authorised (code 13): the user needs the role read on the database"),
     18: (NoConnection, "not authenticated (code 18): user, password or authSource is wrong"),
     8000: (NoConnection, "not authenticated (code 8000): user, password or authSource is wrong"),
-    50: (TimedOut, "timed out"),
-    202: (TimedOut, "timed out"),
-    262: (TimedOut, "timed out"),
+    50: (TimedOut, TIMED_OUT),
+    202: (TimedOut, TIMED_OUT),
+    262: (TimedOut, TIMED_OUT),
     59: (UnknownCommand, "the server does not know the command (code 59)"),
     16500: (ReadFailed, "the server has too much to do (code 16500)"),
 }
@@ -41,7 +41,7 @@ _BY_CODE: Mapping[int | None, tuple[type[ReadFailed], str]] = {
 _AWAY = "the server can't be reached: "
 _NO_NAME = _AWAY + "its name can't be resolved"
 _REFUSES = _AWAY + "it refuses connections"
-_SILENT = "timed out: the server does not answer"
+_SILENT = f"{TIMED_OUT}: the server does not answer"
 _NO_TLS = "TLS: no connection can be made; does the server speak TLS?"
 
 _BY_TEXT = (
@@ -155,9 +155,9 @@ _CAUSES: tuple[tuple[type[BaseException], Callable[[BaseException], str]], ...] 
 
 _BY_TYPE: tuple[tuple[type[Exception], Callable[[Exception, Client | None], ReadFailed]], ...] = (
     (ServerSelectionTimeoutError, _unreachable),
-    (NetworkTimeout, lambda _error, _client: TimedOut("timed out")),
-    (ExecutionTimeout, lambda _error, _client: TimedOut("timed out")),
-    (WaitQueueTimeoutError, lambda _error, _client: TimedOut("timed out")),
+    (NetworkTimeout, lambda _error, _client: TimedOut(TIMED_OUT)),
+    (ExecutionTimeout, lambda _error, _client: TimedOut(TIMED_OUT)),
+    (WaitQueueTimeoutError, lambda _error, _client: TimedOut(TIMED_OUT)),
     (OperationFailure, _refused),
     (AutoReconnect, _broken),
     (ConfigurationError, lambda error, _client: NoConnection(_misconfigured(error))),

@@ -13,7 +13,7 @@ from otel_novu.metrics.question import OTHER, Asked, CreatedIn, Estimate
 from otel_novu.metrics.usage import FIGURES, Created, Figure, UsageReading
 from otel_novu.sources.created import CreatedRound, CreatedWatch, Slice, Store
 from otel_novu.sources.crew import GRACE, Crew, Lane, Task
-from otel_novu.sources.failure import NoConnection, ReadFailed, TimedOut
+from otel_novu.sources.failure import TIMED_OUT, NoConnection, ReadFailed, TimedOut
 
 WORKERS = 4
 STUCK_WORKERS = 2 * WORKERS
@@ -24,7 +24,8 @@ _MAX_COUNT = 2**63 - 1  # what OTLP carries
 _SHORTEST = 0.05  # seconds, below which no further slice is begun
 _FIRST_SHARE = 0.5  # a server that answers counts but not `hello` still has its figures read
 
-_TIMED_OUT = "timed out"
+NO_CLOCK = "the database's clock can't be read: "
+"""How the reason begins why documents created could not be counted without that clock."""
 _HANGS = "the previous reading still hangs"
 
 _TOTALS = tuple(figure for figure in FIGURES if not isinstance(figure.question, CreatedIn))
@@ -244,7 +245,7 @@ class _Answers:
         self.created: CreatedRound | None = None
         self.advanced: set[str] = set()
         self.collections: frozenset[str] | None = None
-        self.listing = _TIMED_OUT
+        self.listing = TIMED_OUT
         self.reasons: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
@@ -272,7 +273,7 @@ class _Answers:
             self.fail_all(zeros if self.totals or self.providers else self.listing)
         answered = {*self.totals, *self.providers, *self.advanced}
         late = (figure for figure in FIGURES if figure.name not in answered)
-        self.fail(tuple(late), _TIMED_OUT)
+        self.fail(tuple(late), TIMED_OUT)
 
     def created_figures(self) -> Mapping[str, Created]:
         if self.created is None:
@@ -345,7 +346,7 @@ class _Plan:
         if self._clock is None or not self._told:
             return
         if isinstance(self._clock, ReadFailed):
-            self._answers.fail(_CREATED, f"the database's clock can't be read: {self._clock}")
+            self._answers.fail(_CREATED, f"{NO_CLOCK}{self._clock}")
         elif isinstance(self._clock, float) and self._watch is not None:
             try:
                 created = self._watch.open_round(min(self._timestamp, self._clock))

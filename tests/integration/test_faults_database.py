@@ -30,12 +30,6 @@ IMPATIENT = {"OTEL_NOVU_QUERY_TIMEOUT": "2"}
 
 
 @pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    with HttpSink() as sink:
-        yield sink
-
-
-@pytest.fixture
 def environment(sink: HttpSink, state_dir: Path) -> Mapping[str, str]:
     """Both tables, every second, to a sink."""
     return {

@@ -211,21 +211,6 @@ def test_a_user_who_may_not_write_there_reports_all_the_same() -> None:
 # --- a disk that hangs ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hand(tmp_path: Path) -> Hand:
-    folder = tmp_path / "hand"
-    folder.mkdir()
-    return Hand(folder)
-
-
-@pytest.fixture
-def handed(tmp_path: Path, hand: Hand) -> Iterator[ExporterRunner]:
-    runner = ExporterRunner(tmp_path, hand.program)
-    yield runner
-    hand.go_on()
-    runner.close()
-
-
 @pytest.mark.parametrize("wholly", [False, True])
 def test_a_disk_that_hangs_delays_neither_reading_nor_delivery(
     hand: Hand, handed: ExporterRunner, state_dir: Path, sink: HttpSink, *, wholly: bool

@@ -35,27 +35,6 @@ DAY = 86_400.0
 HOUR = 3_600.0
 
 
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    with HttpSink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def hand(tmp_path: Path) -> Hand:
-    folder = tmp_path / "hand"
-    folder.mkdir()
-    return Hand(folder)
-
-
-@pytest.fixture
-def handed(tmp_path: Path, hand: Hand) -> Iterator[ExporterRunner]:
-    runner = ExporterRunner(tmp_path, hand.program)
-    yield runner
-    hand.go_on()
-    runner.close()
-
-
 def environment(state_dir: Path, endpoint: str) -> Mapping[str, str]:
     """The beacon alone, every second."""
     return {

@@ -148,13 +148,6 @@ def dice() -> random.Random:
 
 
 @pytest.fixture
-def hand(tmp_path: Path) -> Hand:
-    folder = tmp_path / "hand"
-    folder.mkdir()
-    return Hand(folder)
-
-
-@pytest.fixture
 def weather(tmp_path: Path, hand: Hand, dice: random.Random) -> Iterator[Weather]:
     with tiny_disk(tmp_path / "state", 2048) as state:
         yield Weather(dice, hand, state)
