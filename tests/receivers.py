@@ -105,10 +105,21 @@ class Listener:
                 if self._tls is None:
                     self._handle(connection, self._ended)
                     return
-                with self._tls.wrap_socket(connection, server_side=True) as secured:
-                    self._handle(secured, self._ended)
+                with secured(connection, self._tls) as wrapped:
+                    self._handle(wrapped, self._ended)
         finally:
             kept.close()
+
+
+def secured(connection: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Begin TLS as a server.
+
+    Raises:
+        OSError: the peer has gone, or does not speak it.
+    """
+    # Python's own wrapper of a connection that was reset is left open, and warned of when it goes.
+    connection.getpeername()
+    return context.wrap_socket(connection, server_side=True)
 
 
 def _cut(connection: socket.socket) -> None:

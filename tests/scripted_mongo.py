@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bson
+from receivers import secured
 
 Document = dict[str, Any]
 
@@ -132,7 +133,7 @@ def closing(_command: Document) -> Document:
 
 
 def _secured(sock: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
-    return sock if context is None else context.wrap_socket(sock, server_side=True)
+    return sock if context is None else secured(sock, context)
 
 
 def _serve(
