@@ -1,14 +1,18 @@
-# The verbs of development. `make demo` and `make test` do all their set-up themselves; they need
-# Python 3.11 or newer, make and, for the real servers, root's apt or a Docker engine.
+# The commands of development. `make demo` and `make test` set up everything themselves; they need
+# Python 3.11 or newer, make, and for the real servers apt (as root) or a Docker engine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STACK := $(BIN)/python examples/stack/stack.py
-PYTEST := $(BIN)/python -m pytest
+# Four workers on two cores: tests mostly wait. One file stays on one worker, for its fixtures.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 FURTHER_PYTHONS ?= 3.12 3.13
+# `make test ARGS="-k spool"` selects tests; `make lock UPGRADE=` keeps the locked versions.
+ARGS ?=
+UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-quick test-wheel test-pythons check format docs golden dashboard \
+.PHONY: help setup demo down test test-long test-quick test-wheel test-pythons check format docs golden dashboard \
   bench bench-quick lock clean
 
 help:  ## this list
@@ -26,18 +30,21 @@ demo: setup  ## real servers, Novu-shaped data, one report, and a table that com
 down: setup  ## stop the servers of `make demo` and `make test`
 	@$(STACK) down
 
-test: setup  ## all tests, on the real servers
+test: setup  ## all tests but the long ones, on the real servers
 	@$(STACK) up
-	$(PYTEST)
+	$(PYTEST) -m 'not long' $(ARGS)
 
-test-quick: setup  ## all tests but the long ones
+test-long: setup  ## the long tests: outages, kills, soak
 	@$(STACK) up
-	$(PYTEST) -m 'not long'
+	$(PYTEST) -m long $(ARGS)
 
-test-wheel: setup  ## build wheel and sdist, and test the wheel with the source moved away
+test-quick: setup  ## the tests that are neither long nor black-box tests on real servers
+	$(PYTEST) -m 'not long and not contract' $(ARGS)
+
+test-wheel: setup  ## build wheel and sdist, and run the quick tests on the wheel
 	@VENV="$(VENV)" PYTHON="$(PYTHON)" .ci/test-wheel
 
-test-pythons: setup  ## all but the long tests on the further Pythons found here
+test-pythons: setup  ## the quick tests on the other Pythons found here
 	@FURTHER_PYTHONS="$(FURTHER_PYTHONS)" .ci/test-pythons
 
 check: setup  ## format, lint, types, import rules, dependencies
@@ -47,33 +54,31 @@ check: setup  ## format, lint, types, import rules, dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-format: setup  ## put the code into form
+format: setup  ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## write docs/metrics.md, privacy.md and settings.md anew from the code
-	$(BIN)/python -m otel_novu metrics --markdown > docs/metrics.md
-	$(BIN)/python -m otel_novu metrics --privacy > docs/privacy.md
-	$(BIN)/python -m otel_novu metrics --settings > docs/settings.md
+docs: setup  ## write the generated tables of docs/metrics.md, privacy.md and settings.md
+	$(BIN)/python -m otel_novu.docs docs
 
-golden: setup  ## write the golden file of both reports anew
-	OTEL_NOVU_WRITE_GOLDEN=1 $(PYTEST) tests/integration/test_golden.py
+golden: setup  ## regenerate the golden file of both reports
+	OTEL_NOVU_WRITE_GOLDEN=1 $(BIN)/python -m pytest tests/contract/test_golden.py
 
-dashboard: setup  ## write the dashboard's JSON anew from the rows
+dashboard: setup  ## generate the dashboard JSON from the metric rows
 	$(BIN)/python examples/grafana/novu_dashboard.py
 
-bench: setup  ## measure what otel-novu costs, side by side on the real servers (an hour)
+bench: setup  ## measure what otel-novu costs, on real servers; writes docs/cost.md
 	$(BIN)/python bench/bench.py
 
-bench-quick: setup  ## the same up to 10^6 documents; writes nothing
+bench-quick: setup  ## the same in a few minutes; writes nothing
 	$(BIN)/python bench/bench.py --quick
 
-lock: setup  ## lock the dependencies anew
-	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url \
+lock: setup  ## lock the dependencies, upgraded
+	$(BIN)/uv pip compile -q $(UPGRADE) --universal --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --python-version 3.11 pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile -q $(UPGRADE) --universal --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --python-version 3.11 -c requirements.txt pyproject.toml \
 	  --group dev -o requirements-dev.txt
 
-clean:  ## remove what was made in the checkout
+clean:  ## remove everything generated in the checkout
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

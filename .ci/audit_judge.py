@@ -1,4 +1,4 @@
-"""Judges what pip said of the locked packages, and the licences of those that ship."""  # noqa: INP001
+"""Finds yanked packages in pip's log, and licenses that we don't accept in what ships."""  # noqa: INP001
 
 import re
 import sys
@@ -14,45 +14,35 @@ _LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 _YANKED = re.compile(r"yanked version: '?([A-Za-z0-9._-]+)")
 
 
-def yanked(log: str) -> Iterator[str]:
-    """Name the packages that pip warns of as yanked."""
-    yield from _YANKED.findall(log)
-
-
-def licences(name: str) -> set[str]:
-    """Tell the licences that an installed package names; empty where it is not installed."""
+def licenses(name: str) -> set[str]:
+    """The licenses that an installed package names; empty if it is not installed."""
     try:
-        known = metadata(name)
+        found = metadata(name)
     except PackageNotFoundError:
         return set()
-    classifiers = [c for c in known.get_all("Classifier", []) if c.startswith("License :: OSI")]
-    told = [known.get("License-Expression"), known.get("License"), *classifiers]
-    return {text.rpartition(":: ")[2].strip() for text in told if text}
+    classifiers = [c for c in found.get_all("Classifier", []) if c.startswith("License :: OSI")]
+    texts = [found.get("License-Expression"), found.get("License"), *classifiers]
+    return {text.rpartition(":: ")[2].strip() for text in texts if text}
 
 
-def faults(log: str, lock: str) -> Iterator[str]:
-    """Say what must be mended, a sentence each.
-
-    Args:
-        log: what pip said.
-        lock: the packages that ship, with their versions.
-    """
-    for name in yanked(log):
-        yield f"{name}: the locked version is yanked; `make lock` takes another."
+def problems(log: str, lock: str) -> Iterator[str]:
+    """Yield one sentence for each problem of pip's log and the lock file's packages."""
+    for name in _YANKED.findall(log):
+        yield f"{name}: the locked version is yanked; run `make lock`."
     for name in _LOCKED.findall(lock):
-        found = licences(name)
-        if not any(ACCEPTED.fullmatch(licence) for licence in found):
-            told = ", ".join(sorted(found)) or "none is told"
-            yield f"{name}: its licence is not one that we accept ({told:.80})."
+        found = licenses(name)
+        if not any(ACCEPTED.fullmatch(text) for text in found):
+            shown = ", ".join(sorted(found)) or "none found"
+            yield f"{name}: its license is not accepted ({shown:.80})."
 
 
 def main(log: Path, lock: Path) -> int:
-    """Print the faults; the exit code is 1 where there is one."""
-    found = list(faults(log.read_text(), lock.read_text()))
+    """Print the problems; returns 1 if there are any."""
+    found = list(problems(log.read_text(), lock.read_text()))
     for sentence in found:
         sys.stderr.write(f"audit: {sentence}\n")
     if not found:
-        sys.stdout.write("The locked packages are offered as they are locked; licences are fine.\n")
+        sys.stdout.write("All locked packages are offered, none is yanked, licenses are fine.\n")
     return int(bool(found))
 
 

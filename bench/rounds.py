@@ -1,141 +1,129 @@
-"""What a round of all figures costs: beside bare pymongo, Novu's own sender, and its own size."""
+"""A round of all figures: beside bare pymongo, beside Novu's own Node code, and by size."""
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
-import data
+import novu_data
 import stack
-from bare import bare_round
-from ours import our_round
-from processes import HERE
-from rows import AtMost, Row, paired
-from samples import interleave
+from bare import Document, bare_round
+from pymongo import MongoClient
+from samples import Row, interleave
 
-NODE = HERE / "node"
-SMALLEST = 10_000
-_WHOLE = "connecting, authenticating and closing included"
+from otel_novu.metrics.usage import FIGURES
+from otel_novu.settings import Secret
+from otel_novu.sources.novu import read_round
+from otel_novu.store import CreatedCount
 
+NODE = Path(__file__).parent / "node"
+HOUR = 3600
+MONTH = 30 * 24 * HOUR
 
-class NodeSender:
-    """Novu's questions as its own Node sender asks them, in a process that is warm."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def order(self, order: str) -> float:
-        """Let it do something; what it answers.
-
-        Raises:
-            RuntimeError: it ended.
-        """
-        assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        assert self._process.stdout is not None  # noqa: S101 - as above
-        self._process.stdin.write(order + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the Node sender ended")
-        return float(answer)
-
-    def seconds(self, order: str) -> float:
-        """Let it ask; how long that took."""
-        return self.order(order) / 1000
+_COLLECTION = """
+SELECT collection_id FROM documentdb_api_catalog.collections
+WHERE database_name = '{name}' AND collection_name = 'notifications'
+"""
+_DOCUMENTS = """
+INSERT INTO {table}
+SELECT {shard},
+  ('BSONHEX130000000700' || id || '00')::documentdb_core.bson,
+  ('BSONHEX16000000075f696400' || id || '00')::documentdb_core.bson
+FROM (
+  SELECT lpad(to_hex({begin} + n * {seconds}::bigint / {count}), 8, '0')
+    || lpad(to_hex(n), 16, '0') AS id
+  FROM generate_series(0, {count} - 1) AS n
+) AS ids;
+"""
 
 
-@contextmanager
-def node_sender(url: str, sink: str = "http://127.0.0.1:1") -> Iterator[NodeSender]:
-    """Start it, ended with the block."""
-    command = ["node", str(NODE / "sender.mjs"), url, sink]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield NodeSender(process)
-        finally:
-            assert process.stdin is not None  # noqa: S101 - for the type checker
-            process.stdin.close()
-            process.wait(20)
+def our_round(url: str) -> float:
+    """Read all figures as `run` does an hour after the last round; returns seconds."""
+    until = int(time.time()) - 60 - HOUR + 1  # so that the window is one slice
+    count = CreatedCount(total=0, since=until - HOUR, until=until)
+    names = [figure.name for figure in FIGURES if figure.name.endswith(".created")]
+    started = time.perf_counter()
+    read = read_round(Secret(url), dict.fromkeys(names, count), 60, time.time)
+    took = time.perf_counter() - started
+    if read.reasons:
+        raise RuntimeError(f"figures were not read: {read.reasons}")
+    return took
 
 
 def beside_others(url: str, times: int) -> list[Row]:
-    """One round of all figures against bare pymongo and against Node."""
-    with node_sender(url) as node:
-        taken = interleave(
-            {
-                "ours": partial(our_round, url),
-                "bare": partial(bare_round, url),
-                "all": partial(node.seconds, "all"),
-                "own": partial(node.seconds, "own"),
-                "open": partial(node.seconds, "open"),
-            },
-            times,
-            warm_up=10,
-        )
-    ours = taken["ours"]
-    measure = f"one round of all figures, {_WHOLE}"
-    row = partial(paired, measure=measure, value=ours, unit="ms")
+    """One round against bare pymongo and against Node."""
+    with node_sender(url) as order:
+        ways: dict[str, Callable[[], float]] = {
+            "ours": partial(our_round, url),
+            "bare": partial(bare_round, url),
+            "same": lambda: order("same") / 1000,
+            "novu": lambda: order("novu") / 1000,
+        }
+        taken = interleave(ways, times, warm_up=10)
+    row = partial(Row, "a round of all figures, over new connections", taken["ours"], "ms")
     return [
-        row(
-            "round.bare",
-            other=taken["bare"],
-            against="bare pymongo, the same questions over four connections",
-            goals=(AtMost(1.15),),
-        ),
-        row(
-            "round.node",
-            other=taken["all"],
-            against="Node with mongoose, the same questions",
-            goals=(AtMost(1.0),),
-        ),
-        row(
-            "round.node.own",
-            other=taken["own"],
-            against="Node with mongoose, only the eight questions of Novu's own sender",
-            note="Half as many questions: no created counters, no clock, no list of collections.",
-        ),
-        row(
-            "round.node.open",
-            other=taken["open"],
-            against="the same eight over connections that Node keeps open all hour",
-            note="Not like with like, but what Novu's worker does: it pays for its connections "
-            "with sockets, monitoring threads and a heartbeat every ten seconds.",
-        ),
+        row("bare pymongo, the same queries over two connections", taken["bare"], 1.15),
+        row("Node with mongoose, the same queries", taken["same"], 1.0),
+        row("Node with mongoose, only the eight queries of Novu's own report", taken["novu"]),
     ]
 
 
 def by_size(database: stack.Database, largest: int, times: int) -> list[Row]:
-    """The same round on databases that differ in nothing but size."""
+    """A round on databases that differ only in size."""
     sizes = [10**power for power in range(4, 8) if 10**power <= largest]
-    names = {f"{_written(size)} events": ("notifications", size) for size in sizes}
-    names[f"{_written(10**6)} subscribers"] = ("subscribers", 10**6)
-    ways = {
-        label: partial(our_round, _grown(database, collection, size))
-        for label, (collection, size) in names.items()
-    }
+    urls = {size: grown(database, f"bench-{size}", size) for size in sizes}
+    ways = {str(size): partial(our_round, url) for size, url in urls.items()}
     taken = interleave(ways, times, warm_up=5)
-    smallest = next(iter(names))
+    smallest = taken[str(sizes[0])]
+    against = f"the same at {sizes[0]:,} events"
     return [
-        paired(
-            "size." + label.replace(" ", "."),
-            f"one round at {label}",
-            taken[label],
-            taken[smallest],
-            unit="ms",
-            against=f"at {smallest}",
-            goals=(AtMost(1.2),),
-        )
-        for label in list(names)[1:]
+        Row(f"a round at {size:,} events", taken[str(size)], "ms", against, smallest, 1.2)
+        for size in sizes[1:]
     ]
 
 
-def _grown(database: stack.Database, collection: str, size: int) -> str:
-    name = f"bench-{collection}-{size}"
-    url = data.novu(database, name)
-    data.grow(database, name, collection, size)
+def grown(database: stack.Database, name: str, events: int) -> str:
+    """Make a small Novu with so many events; returns its URL.
+
+    Most events are bare `_id`s, which is all that estimates and ranges of ids read. A hundred are
+    of the last hour, the others of the month before.
+    """
+    url = database.url(name)
+    with MongoClient[Document](url) as client:
+        novu_data.load(client[name], seed=8, size="small", now=datetime.now(UTC))
+    number = database.postgres.sql(_COLLECTION.format(name=name)).strip()
+    table, now = f"documentdb_data.documents_{number}", int(time.time())
+    for count, end, seconds in ((100, now, HOUR), (events - 300, now - MONTH, MONTH)):
+        begin = end - seconds
+        database.postgres.sql(
+            _DOCUMENTS.format(table=table, shard=number, begin=begin, seconds=seconds, count=count)
+        )
+    database.analyze(name)
     return url
 
 
-def _written(size: int) -> str:
-    return f"10^{len(str(size)) - 1}"
+class Node:
+    """Novu's queries from Node, in a process that is warm; a call is an order (sender.mjs)."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def __call__(self, order: str) -> float:
+        """Send an order; returns the answer."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the Node process has no pipes")
+        print(order, file=stdin, flush=True)
+        return float(stdout.readline())
+
+
+@contextmanager
+def node_sender(url: str, sink: str = "http://127.0.0.1:1") -> Iterator[Node]:
+    """Start the Node process."""
+    command = ["node", str(NODE / "sender.mjs"), url, sink]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield Node(process)

@@ -1,97 +1,95 @@
-"""Repeated measurements, taken side by side, and what they amount to."""
+"""Repeated measurements, and the rows of the table that they make."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-Way = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What is told of samples.
-
-    Args:
-        median: the middle one.
-        low: the lower quartile.
-        high: the upper quartile.
-        count: how many there were.
-    """
-
-    median: float
-    low: float
-    high: float
-    count: int
+UNITS = {"ms": 1e3, "s": 1.0, "MB": 1e-6, "kB": 1e-3, "": 1.0}
+"""The factor from seconds, bytes or pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The same thing measured several times.
-
-    Args:
-        values: in the order of measurement.
-    """
+    """Values in the order of measurement: seconds, bytes or pieces."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The middle value."""
         return statistics.median(self.values)
 
-    def summary(self) -> Summary:
-        """Tell median and quartiles, to four digits."""
-        low, high = map(_rounded, self._quartiles())
-        return Summary(_rounded(self.median), low, high, len(self.values))
-
     def over(self, other: "Samples") -> "Samples":
-        """Compare with what was measured in the same breath, pair by pair.
-
-        A load that comes and goes slows both of a pair, and leaves their ratio alone.
-        """
+        """The ratios of pairs measured one after the other: both have the load of that moment."""
         pairs = zip(self.values, other.values, strict=True)
-        return Samples(tuple(mine / theirs for mine, theirs in pairs))
+        return Samples(tuple(ours / theirs for ours, theirs in pairs))
 
-    def over_median(self, other: "Samples") -> "Samples":
-        """Compare with the median of what was measured at another time."""
-        return Samples(tuple(value / other.median for value in self.values))
-
-    def times(self, factor: float) -> "Samples":
-        """Convert to another unit."""
-        return Samples(tuple(value * factor for value in self.values))
-
-    def _quartiles(self) -> tuple[float, float]:
-        if len(self.values) == 1:
-            return self.values[0], self.values[0]
-        first, _, third = statistics.quantiles(self.values, n=4, method="inclusive")
-        return first, third
+    def text(self, unit: str = "") -> str:
+        """Median and quartiles."""
+        quartiles = [self.median]
+        if len(self.values) > 1:
+            quartiles = statistics.quantiles(self.values, n=4, method="inclusive")
+        low, middle, high = (_number(q * UNITS[unit]) for q in (quartiles * 3)[:3])
+        spread = f" ({low} to {high})" if low != high else ""
+        return f"{middle} {unit}".strip() + spread
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
-def once(value: float) -> Samples:
-    """Hold what can be measured once only."""
-    return Samples((value,))
-
-
-def interleave(ways: Mapping[str, Way], times: int, warm_up: int = 2) -> dict[str, Samples]:
-    """Measure several ways in turn, A B A B, each second turn backwards.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table.
 
     Args:
-        ways: each measures once.
-        times: how many turns count.
-        warm_up: how many turns before do not.
+        what: what was measured.
+        value: of otel-novu.
+        unit: a key of `UNITS`.
+        against: what it is compared with; empty for nothing.
+        other: the other's value.
+        limit: the goal: the ratio, or the value if there is no other, is at most this.
     """
+
+    what: str
+    value: Samples
+    unit: str
+    against: str = ""
+    other: Samples | None = None
+    limit: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met, by the median."""
+        ratio = self.value if self.other is None else self.value.over(self.other)
+        return self.limit is None or ratio.median <= self.limit
+
+    def cells(self) -> list[str]:
+        """The texts of the columns."""
+        other = ratio = goal = ""
+        if self.other is not None:
+            other, ratio = self.other.text(self.unit), self.value.over(self.other).text()
+        if self.limit is not None:
+            limit = self.limit * (UNITS[self.unit] if self.other is None else 1)
+            goal = f"at most {limit:g}" + ("" if self.met else ", **missed**")
+        return [self.what, self.value.text(self.unit), self.against, other, ratio, goal]
+
+
+def table(rows: Iterable[Row]) -> str:
+    """All rows as a Markdown table."""
+    heading = ["measured", "otel-novu", "compared with", "its value", "ratio", "goal"]
+    lines = [heading, ["---"] * len(heading), *(row.cells() for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def interleave(
+    ways: Mapping[str, Callable[[], float]], times: int, warm_up: int = 2
+) -> dict[str, Samples]:
+    """Measure several ways in turn, A B B A, after some turns that do not count."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(warm_up + times):
-        for name in _order(tuple(ways), turn):
+    for turn in range(-warm_up, times):
+        for name in reversed(list(ways)) if turn % 2 else ways:
             value = ways[name]()
-            if turn >= warm_up:
+            if turn >= 0:
                 taken[name].append(value)
     return {name: Samples(tuple(values)) for name, values in taken.items()}
-
-
-def _order(names: Sequence[str], turn: int) -> Sequence[str]:
-    return names[::-1] if turn % 2 else names

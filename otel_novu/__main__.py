@@ -1,33 +1,43 @@
-"""The program's first lines: `otel-novu` and `python -m otel_novu`."""
+"""Entry point: `otel-novu` and `python -m otel_novu`."""
 
+import os
 import signal
 import sys
+import threading
+from types import FrameType
 
 
 def main() -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code; 128 plus the number of a signal."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        # Only here, so that Ctrl-C ends it without a traceback while it still loads.
+        # Imported here, so that Ctrl-C during the import shows no traceback.
         from otel_novu.cli import main as command_line  # noqa: PLC0415
 
-        return command_line()
+        code = command_line()
     except KeyboardInterrupt as error:
-        return _exit_code(error)
-    except Exception as error:
-        # Until Python 3.12 a class that is being made wraps it into an error of its own.
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            return _exit_code(error.__cause__)
-        raise
+        code = 128 + (error.args[0] if error.args else signal.SIGINT)
     finally:
-        # What is left is the interpreter's end; the drivers' last words would be a traceback.
+        # A second signal must not cut off the end, nor show a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+    _flush()
+    if threading.active_count() > 1:
+        os._exit(code)  # a thread may hang in a resolver or a socket
+    return code
 
 
-def _exit_code(error: KeyboardInterrupt) -> int:
-    from otel_novu.stop import interrupted  # noqa: PLC0415 - only where a signal came
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
 
-    return interrupted(error)
+
+def _flush() -> None:
+    """Write what is left; drop it where nobody reads, or Python fails at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

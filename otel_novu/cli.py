@@ -1,30 +1,33 @@
-"""The command line: parse, call, choose the exit code."""
+"""The command line: arguments, exit codes, logging."""
 
 import argparse
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
+from otel_novu.log import LOG
 from otel_novu.settings import Settings, SettingsError, load
 from otel_novu.version import __version__
 
-Command = Callable[[argparse.Namespace], int]
-
-DONE, TO_MEND, BAD_INPUT = 0, 1, 2
+DONE, TO_FIX, BAD_INPUT = 0, 1, 2
 
 _EPILOG = """\
-exit codes: 0 done, 1 something to mend, 2 bad input
+exit codes: 0 done, 1 something to fix, 2 bad input
 
-Settings are environment variables, also read from .env or --env-file; the real environment wins.
+Settings are environment variables, also read from .env or --env-file; the environment wins.
 The most used: MONGO_URL, NOVU_TELEMETRY=false, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_NOVU_STATE_DIR.
 All of them: otel-novu metrics --settings.
 """
+# Drivers log addresses and what servers say.
+_QUIET = ("pymongo", "urllib3", "opentelemetry")
+
+Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,110 +40,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parser().parse_args(arguments)
-    _ready_streams()
-    try:
-        return _run_to_its_end(options)
-    finally:
-        _drain(sys.stderr)
-
-
-def _run_to_its_end(options: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a receiver or a path says may not fit the terminal's encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _call(options)
-        sys.stdout.flush()  # here, where it is known what to do if the reader went away
+        sys.stdout.flush()
     except SettingsError as error:
-        return _bad_input(str(error))
+        return _fail(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        return TO_FIX  # a reader such as `head` went away, and knows it
     except OSError as error:
-        _drain(sys.stdout)
-        # A reader that went away, as `head` does, knows it.
-        if not isinstance(error, BrokenPipeError):
-            _tell(f"the output can't be written ({error.strerror or type(error).__name__}).")
-        return TO_MEND
+        return _fail(f"The output can't be written ({error.strerror}).", TO_FIX)
+    except Exception as error:
+        if LOG.isEnabledFor(logging.DEBUG):
+            raise
+        hint = "OTEL_LOG_LEVEL=debug shows the traceback"
+        return _fail(f"Internal error ({type(error).__name__}); {hint}.", TO_FIX)
     return code
-
-
-def _ready_streams() -> None:
-    """Let nothing that is printed end in a traceback."""
-    # A process may be started without them; the first file opened would else get their number.
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
-    # What a receiver or a path says may not be in the terminal's alphabet.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _drain(stream: TextIO) -> None:
-    """Write what is left, or else drop it: the interpreter would try again at its end, and fail."""
-    try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _bad_input(sentence: str) -> int:
-    _tell(sentence)
-    return BAD_INPUT
-
-
-def _tell(sentence: str) -> None:
-    with suppress(OSError):  # the exit code tells as well
-        sys.stderr.write(f"otel-novu: {sentence}\n")
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    """Read the settings, and log as they say."""
-    if options.env_file == "":
-        raise SettingsError("--env-file names no file; accepted: the path of a readable file")
-    env_file = None if options.env_file is None else Path(options.env_file)
-    try:
-        cwd = Path.cwd()
-    except OSError:
-        raise SettingsError("The working directory does not exist any more.") from None
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
-    _log(logging.DEBUG if options.verbose else settings.log_level)
-    for warning in settings.warnings:
-        logging.getLogger("otel_novu").warning("%s", warning)
-    return settings
 
 
 def _call(options: argparse.Namespace) -> int:
     command: Command = options.call
     if command is _metrics:
         return command(options)
-    from otel_novu.state.directory import (  # noqa: PLC0415 - a light start
-        Held,
-        StateError,
-        Unreadable,
-    )
+    from otel_novu.state_dir import LockedError, StateDirError  # noqa: PLC0415 - a fast --help
 
     try:
         return command(options)
-    except StateError as error:
-        return _bad_input(str(error))
-    except (Held, Unreadable) as error:
-        _tell(f"{error}.")
-        return TO_MEND
+    except StateDirError as error:
+        return _fail(str(error), BAD_INPUT)
+    except LockedError as error:
+        return _fail(f"{error}.", TO_FIX)
 
 
-def _log(level: int) -> None:
+def _fail(message: str, code: int) -> int:
+    with suppress(OSError):  # the exit code says it too
+        sys.stderr.write(f"otel-novu: {message}\n")
+    return code
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Read the settings, and set up logging as they say."""
+    if options.env_file == "":
+        raise SettingsError("--env-file: is empty; expected the path of a readable file")
+    try:
+        cwd = Path.cwd()
+    except OSError:
+        raise SettingsError("The working directory does not exist any more.") from None
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    env_file = None if options.env_file is None else Path(options.env_file)
+    settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
+    _set_up_logging(logging.DEBUG if options.verbose else settings.log_level)
+    for warning in settings.warnings:
+        LOG.warning("%s", warning)
+    return settings
+
+
+def _set_up_logging(level: int) -> None:
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    form.converter = _utc
-    handler.setFormatter(form)
-    log = logging.getLogger("otel_novu")
-    log.addHandler(handler)
-    log.setLevel(level)
-    log.propagate = False
+    handler.setFormatter(formatter)
+    LOG.addHandler(handler)
+    LOG.setLevel(level)
+    LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
-    # Drivers quote addresses and what a server says, and this is no place for either.
-    for name in ("pymongo", "urllib3", "requests", "opentelemetry"):
+    for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-
-def _utc(seconds: float | None) -> time.struct_time:
-    return time.gmtime(seconds)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,64 +120,66 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(commands, "run", "report at once and then hourly, until SIGTERM or SIGINT", _run)
-    _add(commands, "once", "one report; 0 only if all was read and delivered", _once)
-    show = _add(commands, "show", "print both reports, read now; send and write nothing", _show)
-    form = show.add_mutually_exclusive_group()
-    form.add_argument(
-        "--otlp", action="store_true", help="the very OTLP requests as OTLP/JSON, one a line"
+    _add(commands, "run", "report at once, then hourly, until SIGTERM or SIGINT", _run)
+    _add(commands, "once", "make one report; exit 0 only if all was read and delivered", _once)
+    show = _add(commands, "show", "print both reports, read now; sends and writes nothing", _show)
+    _add_choices(
+        show,
+        otlp="the OTLP requests as OTLP/JSON, one a line",
+        last="what was sent last, when and where to, or why not",
+        queries="the database commands of one reading, one a line",
+        json="one JSON document a line",
     )
-    form.add_argument("--last", action="store_true", help="what left last, or why it did not")
-    form.add_argument("--queries", action="store_true", help="the database commands, one a line")
-    form.add_argument("--json", action="store_true", help="one JSON document a line")
-    check = _add(commands, "check", "say what is right or wrong, and how to mend it", _check)
-    check.add_argument("--json", action="store_true", help="one JSON document a line")
+    check = _add(commands, "check", "test what a report needs, and say how to fix it", _check)
+    _add_choices(check, json="one JSON document a line")
     _add(commands, "health", "exit code for container probes", _health)
     telemetry = _add(commands, "telemetry", "the admin setting of the usage figures", _telemetry)
-    telemetry.add_argument(
-        "action",
-        choices=("status", "enable", "disable"),
-        help="print it, or store it; a running exporter follows within ten seconds",
-    )
-    telemetry.add_argument("--json", action="store_true", help="of status: one JSON document")
-    spool = _add(commands, "spool", "what waits for delivery", _spool)
-    do = spool.add_mutually_exclusive_group()
-    do.add_argument("--flush", action="store_true", help="send it now")
-    do.add_argument("--json", action="store_true", help="one JSON document a line")
+    telemetry.add_argument("action", choices=("status", "enable", "disable"))
+    _add_choices(telemetry, json="with status: one JSON document")
+    spool = _add(commands, "spool", "list the reports that wait for delivery", _spool)
+    _add_choices(spool, flush="send them now", json="one JSON document a line")
     _add(commands, "reset-id", "make a new instance id", _reset_id)
-    metrics = _add(commands, "metrics", "the tables of all that may leave", _metrics)
-    shape = metrics.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="one JSON document a line")
-    shape.add_argument("--markdown", action="store_true", help="as docs/metrics.md has them")
-    shape.add_argument("--privacy", action="store_true", help="every value, as docs/privacy.md")
-    shape.add_argument("--settings", action="store_true", help="all variables, as docs/settings.md")
+    metrics = _add(commands, "metrics", "list every metric that can be sent", _metrics)
+    _add_choices(
+        metrics,
+        json="one JSON document a line",
+        markdown="the tables of docs/metrics.md",
+        privacy="the tables of docs/privacy.md",
+        settings="the table of docs/settings.md",
+    )
     return parser
 
 
 def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    does: str,
+    help_: str,
     call: Command,
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name, help=does, description=f"{does[0].upper()}{does[1:]}.", allow_abbrev=False
-    )
-    command.add_argument("--env-file", metavar="FILE", help="read this instead of .env")
+    description = f"{help_[0].upper()}{help_[1:]}."
+    command = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
+    command.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
     command.add_argument("--verbose", action="store_true", help="log more")
     command.set_defaults(call=call)
     return command
 
 
-# Each loads what it needs when it is called: neither `--help` nor a wrong setting waits for a
-# driver.
+def _add_choices(command: argparse.ArgumentParser, **options: str) -> None:
+    group = command.add_mutually_exclusive_group()
+    for name, help_ in options.items():
+        group.add_argument(f"--{name}", action="store_true", help=help_)
+
+
+# Each command is imported when it is called: `--help` and a bad setting need no driver.
 
 
 def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
+    # As PID 1, a process loses a signal that comes before it is blocked or handled.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     from otel_novu.commands.run import run  # noqa: PLC0415
 
-    return run(settings)
+    run(settings)
 
 
 def _once(options: argparse.Namespace) -> int:
@@ -249,8 +218,7 @@ def _health(options: argparse.Namespace) -> int:
 
 def _telemetry(options: argparse.Namespace) -> int:
     if options.json and options.action != "status":
-        message = f"--json can't go with `telemetry {options.action}`; accepted: with `status`"
-        raise SettingsError(message)
+        raise SettingsError(f"--json: is given to {options.action}; expected only with status")
     settings = _settings(options)
     from otel_novu.commands import telemetry  # noqa: PLC0415
 
@@ -263,11 +231,9 @@ def _spool(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from otel_novu.commands import spool  # noqa: PLC0415
 
-    return (
-        spool.flush(settings)
-        if options.flush
-        else spool.list_waiting(settings, as_json=options.json)
-    )
+    if options.flush:
+        return spool.flush(settings)
+    return spool.list_waiting(settings, as_json=options.json)
 
 
 def _reset_id(options: argparse.Namespace) -> int:
@@ -278,10 +244,7 @@ def _reset_id(options: argparse.Namespace) -> int:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from otel_novu.commands import metrics  # noqa: PLC0415
+    from otel_novu.commands.metrics import metrics  # noqa: PLC0415
 
-    if options.settings:
-        return metrics.settings()
-    if options.privacy:
-        return metrics.privacy()
-    return metrics.metrics("json" if options.json else "markdown" if options.markdown else "text")
+    forms = ("json", "markdown", "privacy", "settings")
+    return metrics(next((form for form in forms if getattr(options, form)), "text"))

@@ -1,43 +1,42 @@
-"""Puts the tables on a MeterProvider that an application already has."""
+"""Puts the metrics on a MeterProvider that an application already has."""
 
 import math
 import os
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from opentelemetry.metrics import MeterProvider
 
-from otel_novu import unread
-from otel_novu.instruments import register
-from otel_novu.journal import Journal
+from otel_novu.consent import TelemetryFlag
+from otel_novu.identity import pseudonym_key
+from otel_novu.log import FailureLog
 from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Metric, Point, Reading
-from otel_novu.reports import Figures, novu_figures
+from otel_novu.report import register
 from otel_novu.settings import Settings, load
-from otel_novu.sources.beacon_source import BeaconSource
-from otel_novu.state.consent import Admin, decide, read_admin
-from otel_novu.state.created_file import CreatedFile, Unsaved
-from otel_novu.state.directory import Held, Lock, StateDirectory
-from otel_novu.state.pseudonym import pseudonyms
+from otel_novu.sources.host import pseudonymize, read_host
+from otel_novu.sources.novu import UsageSource, address
+from otel_novu.state_dir import LockedError, lock
+from otel_novu.store import CreatedCount, Store
 from otel_novu.version import __version__
 
-# One collection asks each row's instrument; they get the same reading.
+# One collection calls each instrument's callback; all of them get the same reading.
 _SAME_COLLECTION = 1.0
-# How often the admin setting is looked at, seconds.
-_LOOK = 5.0
-# How long a reading under way may take to end when it is told to, seconds.
-_ENDING = 5.0
-_OURS = ("NOVU_TELEMETRY", "MONGO_URL", "MONGO_URL_FILE", "OTEL_METRIC_EXPORT_INTERVAL")
+# How often the admin setting is read, seconds.
+_POLL = 5.0
+_CLOSE_TIMEOUT = 5.0
+_VARIABLES = ("NOVU_TELEMETRY", "MONGO_URL", "MONGO_URL_FILE", "OTEL_METRIC_EXPORT_INTERVAL")
 
 
 def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None = None) -> None:
-    """Register the beacon's table; the application's own readers and exporters do the rest.
+    """Register the beacon's metrics; the application's own readers and exporters do the rest.
 
-    The host is read when the metrics are collected; nothing of that waits. A process that is
-    forked off this one observes nothing, so that nothing is told twice.
+    The host is read when metrics are collected. A forked process observes nothing.
 
     Args:
         meter_provider: the application's own.
@@ -45,11 +44,11 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
 
     Raises:
         SettingsError: a variable can't be used.
-        StateError: the state directory can't be used.
+        StateDirError: the state directory can't be used.
     """
-    readings = _BeaconReadings(settings or _from_environment())
+    source = _BeaconSource(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, map(_checked, beacon.BEACON), readings.current)
+    register(meter, map(_checked, beacon.BEACON), source.current)
 
 
 def register_usage(
@@ -58,10 +57,10 @@ def register_usage(
     settings: Settings | None = None,
     interval: float | None = None,
 ) -> "UsageHandle":
-    """Register the usage table, read from Novu's database on a daemon thread of its own.
+    """Register the usage metrics, read from Novu's database in a daemon thread.
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
-    A process that is forked off this one observes nothing either, so that nothing is told twice.
+    A forked process observes nothing.
 
     Args:
         meter_provider: the application's own.
@@ -73,7 +72,7 @@ def register_usage(
 
     Raises:
         SettingsError: a variable can't be used.
-        StateError: the state directory can't be used.
+        StateDirError: the state directory can't be used.
         ValueError: the interval is not positive and finite.
     """
     used = settings or _from_environment()
@@ -87,38 +86,35 @@ class UsageHandle:
     """Reads usage figures until it is closed; also a context manager."""
 
     def __init__(self, settings: Settings, interval: float) -> None:
-        """Begin to read."""
+        """Start to read."""
         if not 0 < interval < math.inf:
-            raise ValueError("the interval between two readings has to be positive and finite")
-        self._settings = settings
-        self._interval = interval
+            raise ValueError("interval: expected a positive, finite number of seconds")
+        self._settings, self._interval = settings, interval
         self._process = os.getpid()
-        self._consent = _Consent(settings)
-        self._journal = Journal()
+        self._failures = FailureLog()
         self._reading: usage.UsageReading | None = None
         self._closed = threading.Event()
-        self._state = StateDirectory.open(settings.state_dir)
-        self._lock = self._take_lock()
-        self._source = self._make_source()
-        self._thread = threading.Thread(target=self._read_on, name="otel-novu-usage", daemon=True)
+        self._resources = ExitStack()
+        self._store = Store.open(settings.state_dir)
+        self._resources.callback(self._store.close)
+        self._flag = TelemetryFlag(settings, self._store)
+        self._counts_kept = self._lock()
+        self._thread = threading.Thread(target=self._run, name="otel-novu-usage", daemon=True)
         self._thread.start()
 
     def current(self) -> usage.UsageReading | None:
-        """Return the last reading, or None where there is none, usage is off or after a fork."""
-        return self._reading if _is_still(self._process) else None
+        """Return the last reading; None if there is none, usage is off, or after a fork."""
+        return self._reading if os.getpid() == self._process else None
 
     def close(self) -> None:
-        """End the readings, one under way included; from then on nothing is observed."""
-        if not _is_still(self._process):
+        """End the readings; from then on nothing is observed."""
+        if os.getpid() != self._process:
             return
         self._closed.set()
-        self._source.end_by(0.0)
         self._reading = None
-        self._thread.join(_ENDING)
+        self._thread.join(_CLOSE_TIMEOUT)
         if not self._thread.is_alive():
-            if self._lock is not None:
-                self._lock.release()
-            self._state.close()
+            self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -126,67 +122,78 @@ class UsageHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take_lock(self) -> Lock | None:
+    def _lock(self) -> bool:
         try:
-            return self._state.lock("embedded")
-        except Held as error:
-            # Two must not count into one file; these counters live as long as the process.
-            self._journal.failed("state", f"{error}; the created counters are kept in memory.")
-            return None
+            self._resources.enter_context(lock(self._settings.state_dir, "embedded"))
+        except LockedError as error:
+            # Two processes must not advance the same counters.
+            message = f"{error}; the created counters are kept in memory."
+            self._failures.failed("state", message)
+            return False
+        return True
 
-    def _make_source(self) -> Figures:
-        return novu_figures(
-            self._settings, Unsaved(self._state) if self._lock is None else CreatedFile(self._state)
+    def _run(self) -> None:
+        url = self._settings.mongo_url
+        if url is None:
+            self._failures.failed("usage", "Usage figures need MONGO_URL or MONGO_URL_FILE.")
+            return
+        source = UsageSource(
+            url, time.time, lambda: self._closed.is_set() or not self._flag.enabled
         )
-
-    def _read_on(self) -> None:
+        created: Mapping[str, CreatedCount] = self._store.created(address(url))
         due = time.monotonic()
         while not self._closed.is_set():
-            if not self._consent.is_given(self._state):
-                self._pause()
+            self._flag.read()
+            wait = _POLL
+            if self._flag.enabled:
+                if time.monotonic() >= due:
+                    created = self._read(source, created)
+                    due = max(due + self._interval, time.monotonic())
+                wait = min(_POLL, max(0.0, due - time.monotonic()))
+            elif self._reading is not None or created:
+                self._reading = None
+                created = {name: replace(count, paused=True) for name, count in created.items()}
+                self._save(created)
                 due = time.monotonic()
-            elif time.monotonic() >= due:
-                self._read()
-                due = max(due + self._interval, time.monotonic())
-            left = max(0.0, due - time.monotonic())
-            self._closed.wait(min(_LOOK, left) if self._reading is not None else _LOOK)
-        self._reading = None
+            self._closed.wait(wait)
 
-    def _pause(self) -> None:
-        self._reading = None
-        self._source.forget_begin()
-
-    def _read(self) -> None:
-        if self._settings.mongo_url is None:
-            self._journal.failed(
-                "usage", "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE is set."
-            )
-            return
+    def _read(
+        self, source: UsageSource, created: Mapping[str, CreatedCount]
+    ) -> Mapping[str, CreatedCount]:
         try:
-            round_ = self._source.read(self._settings.query_timeout, time.time)
-        except Exception as error:  # noqa: BLE001 - no fault may stop the readings to come
+            reading, round_ = source.read(created, self._settings.query_timeout)
+        except Exception as error:  # noqa: BLE001 - no fault may end the readings to come
             self._reading = None
-            why = type(error).__name__
-            self._journal.failed("usage", f"Usage figures could not be read ({why}).")
-            return
-        if not self._closed.is_set():
-            unread.say(self._journal, round_.reasons, "they are tried again with the next reading")
-            self._reading = round_.reading
+            reason = type(error).__name__
+            self._failures.failed("usage", f"Reading usage figures failed ({reason}).")
+            return created
+        if self._closed.is_set() or not self._flag.enabled:
+            return created
+        if round_.reasons:
+            self._failures.failed("figures", usage.describe_failures(round_.reasons))
+        self._reading = reading
+        self._save(round_.created)
+        return round_.created
+
+    def _save(self, created: Mapping[str, CreatedCount]) -> None:
+        if self._counts_kept:
+            self._store.save_created(created)
 
 
-class _BeaconReadings:
+class _BeaconSource:
+    """Reads the host, at most once a second."""
+
     def __init__(self, settings: Settings) -> None:
         self._process = os.getpid()
-        self._consent = _Consent(settings)
-        self._state = StateDirectory.open(settings.state_dir)
-        hidden = pseudonyms(self._state) if settings.anonymize else None
-        self._source = BeaconSource(time.time, hidden)
+        self._store = Store.open(settings.state_dir)
+        self._flag = TelemetryFlag(settings, self._store)
+        self._key = pseudonym_key(self._store) if settings.anonymize else None
         self._lock = threading.Lock()
         self._read_at = -_SAME_COLLECTION
         self._last: beacon.BeaconReading | None = None
 
     def current(self) -> beacon.BeaconReading | None:
-        if not _is_still(self._process):
+        if os.getpid() != self._process:
             return None
         with self._lock:
             if self._last is None or time.monotonic() - self._read_at >= _SAME_COLLECTION:
@@ -195,44 +202,28 @@ class _BeaconReadings:
             return self._last
 
     def _read(self) -> beacon.BeaconReading:
-        return self._source.read(None, usage_enabled=self._consent.is_given(self._state))
-
-
-class _Consent:
-    """The telemetry flag, as it was last known."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._variable = settings.telemetry
-        self._given = decide(self._variable, Admin.NO_ANSWER).enabled
-
-    def is_given(self, state: StateDirectory) -> bool:
-        admin = read_admin(state)
-        if admin is not Admin.NO_ANSWER:  # what can't be read just now was not changed just now
-            self._given = decide(self._variable, admin).enabled
-        return self._given
-
-
-def _is_still(process: int) -> bool:
-    """Tell a process from its forks: the SDK's readers go on in them, and would report twice."""
-    return os.getpid() == process
+        self._flag.read()
+        host = read_host()
+        if self._key is not None:
+            host = pseudonymize(host, self._key)
+        return beacon.BeaconReading(time.time(), host, self._flag.enabled)
 
 
 def _checked(row: Metric[Reading]) -> Metric[Reading]:
-    """Let a row hand out only what has its shape: the door of the exporter is not here."""
+    """Let a row return only points of its schema: no ReportBuilder checks them here."""
 
     def read(reading: Reading) -> list[Point]:
-        points = row.read(reading)
-        return [point for point in points if row.admits(point.value, point.attributes)]
+        return [p for p in row.read(reading) if row.accepts(p.value, p.attributes)]
 
     return replace(row, read=read)
 
 
 def _from_environment() -> Settings:
-    """Read what concerns the tables; exporter, resource and reader are the application's."""
+    """Read what concerns the metrics; exporter, resource and reader are the application's."""
     environ = {
         name: value
         for name, value in os.environ.items()
-        if name in _OURS or name.startswith("OTEL_NOVU_")
+        if name in _VARIABLES or name.startswith("OTEL_NOVU_")
     }
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
     return load(environ, env_file=None, cwd=Path.cwd(), home=home)

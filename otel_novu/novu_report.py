@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from otel_novu.metrics.beacon import BeaconReading
-from otel_novu.metrics.question import CountByProvider
+from otel_novu.metrics.queries import CountByProvider
 from otel_novu.metrics.usage import FIGURES, Figure, UsageReading
 
 Document = Mapping[str, Any]
@@ -38,7 +38,7 @@ def usage_document(usage: UsageReading) -> Document:
 
 
 def _value(figure: Figure, usage: UsageReading) -> Any:  # noqa: ANN401 - JSON
-    if not isinstance(figure.question, CountByProvider):
+    if not isinstance(figure.query, CountByProvider):
         return usage.totals.get(figure.name)
     counts = usage.providers.get(figure.name)
     if counts is None:

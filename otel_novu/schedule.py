@@ -1,4 +1,4 @@
-"""When reports are due: at a fixed rate, at a phase that is stable per instance."""
+"""When reports are due: at a fixed rate, at a phase that each instance keeps."""
 
 import hashlib
 import math
@@ -7,21 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-# Time that passes during a suspend counts: an overdue report leaves on resume.
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
-
-def steady_time() -> float:
-    """Seconds that only grow at their pace, whatever the wall clock does."""
-    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
+def boot_time() -> float:
+    """Seconds that only grow; time spent in a suspend counts."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def phase(instance: UUID, interval: float) -> float:
     """Spread instances evenly over the interval.
-
-    Args:
-        instance: the instance id.
-        interval: seconds between two reports.
 
     Returns:
         Seconds into the interval (counted from Unix time 0) at which this instance reports.
@@ -32,38 +25,35 @@ def phase(instance: UUID, interval: float) -> float:
 
 @dataclass(slots=True)
 class Schedule:
-    """Due times on the steady clock; the wall clock is asked once, for the phase.
+    """Due times on the boot clock; the wall clock decides only the first.
 
     Args:
         interval: seconds between two reports.
-        due: the next due time, seconds of the steady clock.
-        steady: the steady clock.
+        due: the next due time, seconds of the boot clock.
+        clock: the boot clock.
     """
 
     interval: float
     due: float
-    steady: Callable[[], float]
+    clock: Callable[[], float] = boot_time
 
     @classmethod
     def start(
-        cls, instance: UUID, interval: float, now: Callable[[], float], steady: Callable[[], float]
+        cls,
+        instance: UUID,
+        interval: float,
+        now: float,
+        clock: Callable[[], float] = boot_time,
     ) -> "Schedule":
-        """Begin, with the first due time at the next point of the instance's phase.
-
-        Args:
-            instance: the instance id.
-            interval: seconds between two reports.
-            now: the wall clock, Unix time in seconds.
-            steady: the steady clock, seconds.
-        """
-        wait = (phase(instance, interval) - now()) % interval
-        return cls(interval, steady() + wait, steady)
+        """Begin at the next point of the instance's phase; `now` is Unix time in seconds."""
+        wait = (phase(instance, interval) - now) % interval
+        return cls(interval, clock() + wait, clock)
 
     def remaining(self) -> float:
-        """Seconds until the next report is due; 0 where it is due."""
-        return max(0.0, self.due - self.steady())
+        """Seconds until the next report is due; 0 if it is due."""
+        return max(0.0, self.due - self.clock())
 
     def advance(self) -> None:
-        """Go on to the next due time; those that passed meanwhile are left out, not made up for."""
-        missed = math.floor((self.steady() - self.due) / self.interval)
+        """Go on to the next due time; missed ones are skipped."""
+        missed = math.floor((self.clock() - self.due) / self.interval)
         self.due += self.interval * (max(0, missed) + 1)

@@ -1,347 +1,254 @@
-"""The environment, validated once, into one frozen object."""
+"""Every variable that a user can set: one row each, read once into one frozen object."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from otel_novu.env_file import read_env_file
-from otel_novu.environment import endpoint, files, pairs, table
-from otel_novu.environment.choices import Compression, Exporter, Protocol
-from otel_novu.environment.faults import RefusedError, SettingsError, shown
-from otel_novu.environment.table import VARIABLES
-from otel_novu.environment.variable import Environment, Variable
-from otel_novu.mongo_url import check_mongo_url
+from otel_novu import env_file as dotenv
+from otel_novu import otlp_settings as otlp
+from otel_novu.otlp_settings import Compression, InvalidError, Otlp, Protocol, Secret, Variable
 
-__all__ = [
-    "VARIABLES",
-    "Compression",
-    "Exporter",
-    "Otlp",
-    "Protocol",
-    "Secret",
-    "Settings",
-    "SettingsError",
-    "Variable",
-    "load",
-]
+__all__ = ["Compression", "Otlp", "Protocol", "Secret", "Settings", "SettingsError", "Variable"]
+__all__ += ["VARIABLES", "load"]
 
-DEFAULT_SERVICE_NAME = "novu"
-
-_ENV_FILE = ".env"
-# Of the example servers, not of the exporter.
-_STACK_PREFIXES = (
-    "OTEL_NOVU_CACHE",
-    "OTEL_NOVU_COLLECTOR_",
-    "OTEL_NOVU_DEBIAN_MIRROR",
-    "OTEL_NOVU_REMOTE_WRITE_",
-    "OTEL_NOVU_STACK_",
-)
-# Between a slip of a letter and the same variable of another signal (`..._LOGS_ENDPOINT`).
-_NEARLY_EQUAL = 0.95
-_OWN_PREFIX = "OTEL_NOVU_"
-_SERVICE_NAME = "service.name"
-_STATE_FOLDER = "otel-novu"
-_DEFAULT_ENDPOINTS = {
-    Protocol.HTTP: "http://localhost:4318/v1/metrics",
-    Protocol.GRPC: "http://localhost:4317",
-}
+# `$NAME` as a whole part of the URL, or `${`, which is in no URL.
+_UNEXPANDED = re.compile(r"\$\{|(?:^|[/:@,])\$[A-Z][A-Z0-9_]+(?=[:@/?,]|$)")
+# An error shows a value of these characters only: another one may be a misplaced secret.
+_HARMLESS = re.compile(r"(?!.*://|-----)[\w ./,:+~-]{1,100}")
+_EXAMPLES = re.compile("OTEL_NOVU_(CACHE|COLLECTOR_|DEBIAN_MIRROR|REMOTE_WRITE_|STACK_)")
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A text that no log, error or repr may show; `reveal` it only to the door that needs it."""
-
-    _text: str = field(repr=False)
-
-    def reveal(self) -> str:
-        """Return the text."""
-        return self._text
-
-    def __str__(self) -> str:
-        """Hide the text."""
-        return "***"
-
-
-@dataclass(frozen=True, slots=True)
-class Otlp:
-    """The collector, and how to talk to it.
-
-    Args:
-        protocol: HTTP or gRPC.
-        endpoint: for HTTP the whole URL that is posted to, for gRPC `http(s)://host:port`;
-            may hold user name and password, therefore a secret.
-        headers: sent with each request.
-        timeout: of one attempt, seconds.
-        compression: of the body.
-        ca: PEM file of the authorities to trust, or None for the default ones.
-        client_certificate: PEM file, or None.
-        client_key: PEM file, or None where it is in the certificate's file.
-    """
-
-    protocol: Protocol
-    endpoint: Secret
-    headers: Mapping[str, Secret]
-    timeout: float
-    compression: Compression
-    ca: Path | None
-    client_certificate: Path | None
-    client_key: Path | None
+class SettingsError(Exception):
+    """A setting can't be used; the message is one sentence without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a user can set.
-
-    Args:
-        telemetry: `NOVU_TELEMETRY`, or None where it is not set.
-        mongo_url: Novu's database, or None where it is not set.
-        state_dir: where state is kept.
-        instance_id: `OTEL_NOVU_INSTANCE_ID`, or None.
-        query_timeout: for one round of all figures, seconds.
-        interval: between two reports, seconds.
-        exporters: where reports go; empty for `none`.
-        sdk_disabled: `OTEL_SDK_DISABLED` is `true`: nothing is sent.
-        otlp: the collector.
-        service_name: `service.name` of the resource.
-        resource_attributes: the operator's own, from `OTEL_RESOURCE_ATTRIBUTES`, without
-            `service.name`.
-        log_level: a level of `logging`.
-        anonymize: host name and address leave only as keyed hashes.
-        spool_max_age: how long a report waits before it is given up, seconds.
-        spool_max_bytes: how much room waiting reports may take.
-        warnings: sentences about what is odd but no error, for the log.
-    """
+    """All settings. Times are in seconds; `warnings` are sentences for the log."""
 
     telemetry: bool | None
     mongo_url: Secret | None
     state_dir: Path
     instance_id: UUID | None
+    anonymize: bool
     query_timeout: float
+    spool_max_age: float
+    spool_max_bytes: int
     interval: float
-    exporters: tuple[Exporter, ...]
+    exporters: tuple[str, ...]
     sdk_disabled: bool
     otlp: Otlp
     service_name: str
     resource_attributes: Mapping[str, str]
     log_level: int
-    anonymize: bool = False
-    spool_max_age: float = 7 * 86400.0
-    spool_max_bytes: int = 64 * 2**20
     warnings: tuple[str, ...] = ()
 
 
-def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: Path) -> Settings:
-    """Read and judge everything that a user can set.
+def _quantity(units: Mapping[str, int], least: float, below: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = re.sub("[a-z]*$", "", text.lower())
+        value = float(number) * units[text.lower()[len(number) :]]
+        if not least <= value < below:
+            raise InvalidError("is out of range")
+        return value
 
-    Args:
-        environ: the real environment, which is not changed.
-        env_file: the file to read beside it, or None for `.env` in `cwd`, if there is one.
-        cwd: the working directory, where relative paths begin.
-        home: the user's own directory.
-
-    Raises:
-        SettingsError: a value, or a file that one names, can't be used.
-    """
-    passed_over = None if env_file is not None else _passed_over(cwd / _ENV_FILE)
-    variables = {} if passed_over else _file_variables(environ, env_file, cwd)
-    environment = Environment(environ, variables)
-    attributes = environment.get(table.RESOURCE_ATTRIBUTES) or {}
-    environment.value(table.TEMPORALITY)
-    return Settings(
-        telemetry=environment.get(table.TELEMETRY),
-        mongo_url=_mongo_url(environment, cwd),
-        state_dir=_state_dir(environment, cwd, home),
-        instance_id=environment.get(table.INSTANCE_ID),
-        query_timeout=environment.value(table.QUERY_TIMEOUT),
-        interval=environment.value(table.INTERVAL) / 1000,
-        exporters=environment.value(table.EXPORTERS),
-        sdk_disabled=environment.value(table.SDK_DISABLED),
-        otlp=_otlp(environment, cwd),
-        service_name=environment.get(table.SERVICE_NAME)
-        or attributes.get(_SERVICE_NAME)
-        or DEFAULT_SERVICE_NAME,
-        resource_attributes={k: v for k, v in attributes.items() if k != _SERVICE_NAME},
-        log_level=environment.value(table.LOG_LEVEL),
-        anonymize=environment.value(table.ANONYMIZE),
-        spool_max_age=environment.value(table.SPOOL_MAX_AGE),
-        spool_max_bytes=environment.value(table.SPOOL_MAX_BYTES),
-        warnings=tuple(_warnings(environment, passed_over)),
-    )
+    return parse
 
 
-def _file_variables(
-    environ: Mapping[str, str], env_file: Path | None, cwd: Path
-) -> Mapping[str, str]:
-    if env_file is not None:
-        return read_env_file(cwd / env_file, environ)
-    default = cwd / _ENV_FILE
-    return read_env_file(default, environ) if _is_there(default) else {}
+def _interval(text: str) -> float:
+    seconds = float(text) / 1000
+    if not seconds >= 1:
+        raise ValueError
+    if seconds > 7 * 86400:
+        raise InvalidError("is more than 7 days")
+    return seconds
 
 
-def _passed_over(path: Path) -> str | None:
-    """Tell what stands in the place of the file where nobody asked for it to be read."""
-    with suppress(OSError):  # then reading it says why
-        # As compose does: some keep a virtual environment there.
-        if path.is_dir():
-            return "directory"
-        if path.is_fifo():
-            return "pipe"
-    return None
+def _mongo_url(text: str) -> Secret:
+    if _UNEXPANDED.search(text):
+        raise InvalidError("contains a $NAME that was not expanded (write a literal $ as %24)")
+    if not text.startswith(("mongodb://", "mongodb+srv://")):
+        raise InvalidError("is not a MongoDB URL")
+    return Secret(text)
 
 
-def _is_there(path: Path) -> bool:
-    """Tell whether a file has to be read; one that can't be looked at has, and says why."""
-    try:
-        return bool(path.lstat())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+def _exporters(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.lower().split(",")))
+    if names != ("none",) and not {"otlp", "console"}.issuperset(names):
+        raise ValueError
+    return () if names == ("none",) else names
 
 
-def _mongo_url(environment: Environment, cwd: Path) -> Secret | None:
-    source = _mongo_source(environment)
-    if file := source.get(table.MONGO_URL_FILE):
-        subject = f"{table.MONGO_URL_FILE.name} names {files.named(file)}, which"
-        with source.naming(table.MONGO_URL_FILE):
-            url = files.secret(file, cwd)
-    else:
-        subject = table.MONGO_URL.name
-        url = source.text(subject)
-    if not url:
-        return None
-    if fault := check_mongo_url(url):
-        accepted = table.MONGO_URL.reader.accepted
-        message = f"{subject} can't be used: {fault}; accepted: {accepted}"
-        raise SettingsError(message)
-    return Secret(url)
+def _attributes(text: str) -> dict[str, str]:
+    found = otlp.pairs(text)
+    for key in found:
+        if key == "service.instance.id" or key.startswith(("telemetry.sdk.", "telemetry.distro.")):
+            raise InvalidError(f"sets {key}, which otel-novu sets itself")
+    return found
 
 
-def _mongo_source(environment: Environment) -> Environment:
-    """Return the source that names the database: the real environment, else the file."""
-    for source, where in ((environment.real, "the environment"), (environment.file, "the file")):
-        alone = Environment(source, {})
-        given = [alone.is_set(table.MONGO_URL), alone.is_set(table.MONGO_URL_FILE)]
-        if all(given):
-            message = f"MONGO_URL and MONGO_URL_FILE are both set in {where}; accepted: one of them"
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_FLAG = otlp.words(dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False))
+_FLAG_WORDS = "true/false, 1/0, yes/no or on/off"
+_AGE = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+# fmt: off
+_LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50,
+           "fatal": 50}
+VARIABLES: tuple[Variable, ...] = (
+    Variable("NOVU_TELEMETRY", _FLAG, _FLAG_WORDS,
+             "Whether usage figures are read and sent. The beacon is always sent.",
+             unset="on, unless the admin setting is off"),
+    Variable("MONGO_URL", _mongo_url, "a mongodb:// or mongodb+srv:// URL",
+             "Novu's database, as in Novu's own `.env`. The URL's path names the database, else "
+             "it is `novu-db`.", secret=True),
+    Variable("MONGO_URL_FILE", otlp.path, "the path of a readable file with a mongodb:// URL",
+             "A file with that URL, such as a container secret, instead of `MONGO_URL`."),
+    Variable("OTEL_NOVU_STATE_DIR", otlp.path, "the path of a directory, without ~",
+             "Where instance id, admin setting, counters and undelivered reports are kept.",
+             unset="`$XDG_STATE_HOME/otel-novu`, else `~/.local/state/otel-novu`"),
+    Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73",
+             "`service.instance.id` of every report.",
+             unset="made once, kept in the state directory"),
+    Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS,
+             "Whether host name and address are sent as keyed hashes only. The key is made once, "
+             "kept in the state directory and never sent.", "off"),
+    Variable("OTEL_NOVU_QUERY_TIMEOUT", _quantity({"": 1}, 0.001, 600),
+             "seconds, from 0.001 to less than 600", "Time limit for reading all figures.", "5"),
+    Variable("OTEL_NOVU_SPOOL_MAX_AGE", _quantity(_AGE, 1, 366 * 86400 + 1),
+             "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d",
+             "Undelivered reports older than this are dropped.", "7d"),
+    Variable("OTEL_NOVU_SPOOL_MAX_BYTES", _quantity(_SIZE, 2**16, 2**40 + 1),
+             "bytes, KiB, MiB or GiB (67108864, 64MiB), from 64KiB to 1024GiB",
+             "Size limit of undelivered reports; above it the oldest are dropped.", "64MiB"),
+    Variable("OTEL_METRIC_EXPORT_INTERVAL", _interval,
+             "milliseconds, from 1000 to 604800000, 7 days (60 would be 0.06 s; a minute is 60000)",
+             "The time between two reports, in milliseconds.", "3600000", lenient=True),
+    Variable("OTEL_METRICS_EXPORTER", _exporters, "otlp, console, both with a comma, or none",
+             "Where reports are sent.", "otlp"),
+    *otlp.VARIABLES,
+    Variable("OTEL_SDK_DISABLED", otlp.words({"true": True, "false": False}), "true or false",
+             "Whether nothing is sent.", "false", lenient=True),
+    Variable("OTEL_SERVICE_NAME", str, "a text", "`service.name` of every report.",
+             unset="`service.name` of `OTEL_RESOURCE_ATTRIBUTES`, else `novu`"),
+    Variable("OTEL_RESOURCE_ATTRIBUTES", _attributes,
+             "key=value,key2=value2, percent-encoded, without service.instance.id (see "
+             "OTEL_NOVU_INSTANCE_ID), telemetry.sdk.* and telemetry.distro.*",
+             "Further attributes of every report, such as `service.namespace`."),
+    Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal",
+             "The lowest level that is logged.", "info", lenient=True),
+)
+# fmt: on
+_ROWS = {row.name: row for row in VARIABLES}
+_NAMES = {name for row in VARIABLES for name in row.names}
+
+
+class _Environment:
+    def __init__(self, texts: Mapping[str, str], warnings: list[str]) -> None:
+        self.texts, self.warnings = texts, warnings
+
+    def get(self, name: str, check: Callable[[Any], Any] = lambda value: value) -> Any:  # noqa: ANN401
+        """Return what `check` makes of a variable's value; None where it has none."""
+        row = _ROWS[name]
+        name = next((setter for setter in row.names if setter in self.texts), name)
+        text, clause, lenient = self.texts.get(name, row.default), "is not valid", False
+        try:
+            return check(row.parse(text)) if text else None
+        except InvalidError as error:
+            clause = str(error)
+        except OSError as error:
+            clause = f"can't be read ({error.strerror})"
+        except (KeyError, ValueError):
+            lenient = row.lenient
+        shown = f"'{text}' " if not row.secret and _HARMLESS.fullmatch(text) else ""
+        message = f"{name}: {shown}{clause}; expected {row.accepts}"
+        if not lenient:
             raise SettingsError(message)
-        if any(given):
-            return alone
-    return Environment({}, {})
+        self.warnings.append(f"{message}; using {row.default}")
+        return row.parse(row.default)
 
 
-def _state_dir(environment: Environment, cwd: Path, home: Path) -> Path:
-    if chosen := environment.get(table.STATE_DIR):
-        return cwd / chosen
-    xdg = Path(environment.text("XDG_STATE_HOME"))
-    # "If an implementation encounters a relative path [...] it should consider the path invalid
-    # and ignore it": XDG Base Directory Specification.
-    base = xdg if xdg.is_absolute() else home / ".local" / "state"
-    return base / _STATE_FOLDER
-
-
-def _otlp(environment: Environment, cwd: Path) -> Otlp:
-    protocol = environment.value(table.PROTOCOL)
-    read_headers = pairs.grpc_headers if protocol is Protocol.GRPC else pairs.headers
-    headers = environment.refine(table.HEADERS, read_headers)
-    certificate, key = _client_certificate(environment, cwd)
-    return Otlp(
-        protocol=protocol,
-        endpoint=Secret(_endpoint(environment, protocol)),
-        headers={name: Secret(value) for name, value in headers.items()},
-        timeout=environment.value(table.TIMEOUT),
-        compression=_compression(environment, protocol),
-        ca=_certificates(environment, table.CERTIFICATE, cwd),
-        client_certificate=certificate,
-        client_key=key,
+def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: Path) -> Settings:
+    """Read the environment and the .env file; raise SettingsError for what can't be used."""
+    environment = _read(environ, env_file, cwd)
+    get = environment.get
+    attributes = get("OTEL_RESOURCE_ATTRIBUTES") or {}
+    name = attributes.pop("service.name", "") or "novu"
+    return Settings(
+        telemetry=get("NOVU_TELEMETRY"),
+        mongo_url=get("MONGO_URL") or get("MONGO_URL_FILE", lambda file: _read_url(cwd / file)),
+        state_dir=get("OTEL_NOVU_STATE_DIR", cwd.joinpath) or _state_dir(environment.texts, home),
+        instance_id=get("OTEL_NOVU_INSTANCE_ID"),
+        anonymize=get("OTEL_NOVU_ANONYMIZE"),
+        query_timeout=get("OTEL_NOVU_QUERY_TIMEOUT"),
+        spool_max_age=get("OTEL_NOVU_SPOOL_MAX_AGE"),
+        spool_max_bytes=int(get("OTEL_NOVU_SPOOL_MAX_BYTES")),
+        interval=get("OTEL_METRIC_EXPORT_INTERVAL"),
+        exporters=get("OTEL_METRICS_EXPORTER"),
+        sdk_disabled=get("OTEL_SDK_DISABLED"),
+        otlp=otlp.read(get, environment.texts, cwd),
+        service_name=get("OTEL_SERVICE_NAME") or name,
+        resource_attributes=attributes,
+        log_level=get("OTEL_LOG_LEVEL"),
+        warnings=tuple(environment.warnings),
     )
 
 
-def _endpoint(environment: Environment, protocol: Protocol) -> str:
-    bare_scheme = "http" if environment.value(table.INSECURE) else "https"
-    if not environment.is_set(table.ENDPOINT):
-        return _DEFAULT_ENDPOINTS[protocol]
-    if protocol is Protocol.GRPC:
-        return environment.refine(table.ENDPOINT, lambda text: endpoint.grpc(text, bare_scheme))
-    if environment.setter(table.ENDPOINT) == table.ENDPOINT.name:
-        return environment.refine(table.ENDPOINT, endpoint.http_base)
-    return environment.refine(table.ENDPOINT, endpoint.http_as_is)
+def _read_url(file: Path) -> Secret:
+    return _mongo_url(otlp.check_file(file).read_text("utf-8-sig").strip())
 
 
-def _compression(environment: Environment, protocol: Protocol) -> Compression:
-    compression = environment.value(table.COMPRESSION)
-    with environment.naming(table.COMPRESSION):
-        if protocol is Protocol.GRPC and compression is Compression.DEFLATE:
-            raise RefusedError("is deflate, which gRPC does not know")
-    return compression
+def _state_dir(texts: Mapping[str, str], home: Path) -> Path:
+    xdg = Path(texts.get("XDG_STATE_HOME", ""))
+    # The XDG Base Directory Specification ignores a relative path.
+    return (xdg if xdg.is_absolute() else home / ".local" / "state") / "otel-novu"
 
 
-def _certificates(environment: Environment, variable: Variable[Path], cwd: Path) -> Path | None:
-    file = environment.get(variable)
-    if file is None:
-        return None
-    with environment.naming(variable):
-        return files.certificates(file, cwd)
+def _read(environ: Mapping[str, str], env_file: Path | None, cwd: Path) -> _Environment:
+    path = cwd / (env_file or ".env")
+    warnings: list[str] = []
+    real, file = _clean(environ, warnings), {}
+    try:
+        if env_file is not None or path.is_file() or (path.is_symlink() and not path.exists()):
+            file = _clean(dotenv.read(path, environ), warnings)
+        elif path.exists():
+            warnings.append(f"{path} is not a file and is ignored")
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read ({error.strerror}); expected a file") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}; expected lines such as NAME=value") from None
+    mongo = {"MONGO_URL", "MONGO_URL_FILE"}
+    if mongo <= real.keys() or mongo <= file.keys():
+        raise SettingsError("MONGO_URL: is set together with MONGO_URL_FILE; expected one of them")
+    if mongo & real.keys():
+        file = {name: text for name, text in file.items() if name not in mongo}
+    texts = {**file, **real}
+    return _Environment(texts, [*warnings, *_unknown(texts)])
 
 
-def _client_certificate(environment: Environment, cwd: Path) -> tuple[Path | None, Path | None]:
-    certificate = _certificates(environment, table.CLIENT_CERTIFICATE, cwd)
-    key = environment.get(table.CLIENT_KEY)
-    with environment.naming(table.CLIENT_KEY):
-        if key is not None:
-            files.content(key, cwd)
-            if certificate is None:
-                raise RefusedError("is set, but OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is not")
-    if certificate is not None:
-        with environment.naming(table.CLIENT_CERTIFICATE if key is None else table.CLIENT_KEY):
-            files.key_pair(certificate, certificate if key is None else cwd / key)
-    return certificate, None if key is None else cwd / key
+def _clean(source: Mapping[str, str], warnings: list[str]) -> dict[str, str]:
+    """Return the texts that are not empty, without the white space and quotes around them."""
+    cleaned = {name: text.strip() for name, text in source.items()}
+    for name in sorted(cleaned.keys() & _NAMES):
+        text = cleaned[name]
+        if not text.isprintable():
+            raise SettingsError(f"{name}: has control characters or is not UTF-8; expected text")
+        if len(text) > 1 and text[0] in "\"'" and text.find(text[0], 1) == len(text) - 1:
+            cleaned[name] = text[1:-1].strip()
+            warnings.append(f"{name}: the quotes around the value are removed")
+    return {name: text for name, text in cleaned.items() if text}
 
 
-def _misspelt(name: str, known: list[str]) -> str | None:
-    """Tell which variable of others' making was meant: a mistyped opt-out must not be silent."""
-    if name.startswith("NOVU_TELEMETRY"):
-        return "NOVU_TELEMETRY"
-    if not name.startswith(("OTEL_", "NOVU_", "MONGO_")):
-        return None
-    close = difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY_EQUAL)
-    return close[0] if close else None
-
-
-def _doubtful_flag(environment: Environment) -> Iterator[str]:
-    name = table.SDK_DISABLED.name
-    word = environment.text(name)
-    if word and word.strip().lower() not in {"true", "false"}:
-        yield f"{name} is neither true nor false and is taken as false, as OpenTelemetry says"
-
-
-def _warnings(environment: Environment, passed_over: str | None) -> Iterator[str]:
-    if passed_over is not None:
-        yield (
-            f"{_ENV_FILE} in the working directory is a {passed_over}, and is passed over; "
-            "--env-file names another file"
-        )
-    known = [name for variable in VARIABLES for name in variable.names]
-    own = [name for name in known if name.startswith(_OWN_PREFIX)]
-    for name in sorted({*environment.real, *environment.file}):
-        if name in known or not environment.text(name) or name.startswith(_STACK_PREFIXES):
-            continue
-        if name.startswith(_OWN_PREFIX):
-            close = difflib.get_close_matches(name, own, n=1, cutoff=0.8)
+def _unknown(names: Iterable[str]) -> Iterator[str]:
+    for name in sorted(set(names) - _NAMES):
+        ours = name.startswith("OTEL_NOVU_") and not _EXAMPLES.match(name)
+        # A slip of a letter is closer than 0.95, the same variable of another signal is not.
+        close = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.8 if ours else 0.95)
+        close = ["NOVU_TELEMETRY"] if name.startswith("NOVU_TELEMETRY") else close
+        if ours or close:
             hint = f"; did you mean {close[0]}?" if close else ""
-            yield f"the variable {shown(name)} means nothing to otel-novu and is ignored{hint}"
-        elif meant := _misspelt(name, known):
-            yield f"the variable {shown(name)} means nothing to otel-novu; did you mean {meant}?"
-    yield from _doubtful_flag(environment)
-    if environment.value(table.PROTOCOL) is Protocol.HTTP:
-        setter = environment.setter(table.ENDPOINT)
-        if setter == table.ENDPOINT.name and endpoint.ends_in_metrics_path(
-            environment.text(setter)
-        ):
-            yield (
-                f"{setter} ends in /v1/metrics, which is appended once more; "
-                f"give the address without it, or set {table.ENDPOINT.winner}"
-            )
+            yield f"{ascii(name)[1:-1]} is not a variable of otel-novu and is ignored{hint}"

@@ -1,7 +1,6 @@
-"""Seeks marked texts in what left, was written or was said, in every form that one might take."""
+"""Looks for marks in what was sent, written or printed, in every form that they might take."""
 
 import base64
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,25 +9,23 @@ from urllib.parse import quote
 
 
 def sightings(place: bytes | str, marks: Iterable[str]) -> list[str]:
-    """Tell which marks are in a place: in clear, percent- or hexadecimally encoded, in base64.
+    """Return the marks that are in a place: as they are, in percent-encoding, hexadecimal, base64.
 
-    Case does not count, but in base64, and base64 is found at every distance from its beginning.
+    Case is ignored, except in base64, which is found at every offset.
     """
     data = place.encode(errors="surrogateescape") if isinstance(place, str) else place
     lower = data.lower()
-    return [mark for mark in marks if _is_in(mark, data, lower)]
+    return [
+        mark
+        for mark in marks
+        if any(form in lower for form in _forms(mark))
+        or any(form in data for form in _base64_forms(mark))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file or a folder.
-
-    Args:
-        name: below the folder that was searched.
-        mode: who may read and write.
-        is_folder: it is no file.
-        data: its name, and what a file holds.
-    """
+    """A file or a folder below a folder; `data` is its name, and what a file contains."""
 
     name: str
     mode: int
@@ -40,30 +37,24 @@ def files_in(folder: Path) -> Iterator[Found]:
     """Read everything below a folder; what goes away meanwhile is left out."""
     for path in sorted(folder.rglob("*")):
         with suppress(FileNotFoundError):
-            name, mode, is_folder = (
-                str(path.relative_to(folder)),
-                path.stat().st_mode,
-                path.is_dir(),
-            )
+            name, is_folder = str(path.relative_to(folder)), path.is_dir()
             data = b"" if is_folder else path.read_bytes()
-            yield Found(name, mode & 0o777, is_folder, name.encode() + b"\n" + data)
-
-
-def _is_in(mark: str, data: bytes, lower: bytes) -> bool:
-    return any(form in lower for form in _forms(mark)) or any(
-        form in data for form in _base64_forms(mark)
-    )
+            yield Found(name, path.stat().st_mode & 0o777, is_folder, name.encode() + b"\n" + data)
 
 
 def _forms(mark: str) -> set[bytes]:
     text = mark.lower()
-    percent = "".join(f"%{ord(character):02x}" for character in text)
-    upper = "".join(f"%{ord(character):02x}" for character in mark)
-    spaced = " ".join(text)
-    escaped = "".join(f"\\u{ord(character):04x}" for character in mark)
-    forms = (text, percent, upper, quote(mark, safe="").lower(), spaced, escaped)
-    hexed = (mark.encode().hex(), text.encode().hex())
-    return {form.encode() for form in (*forms, *hexed)}
+    forms = {
+        text,
+        "".join(f"%{ord(character):02x}" for character in text),
+        "".join(f"%{ord(character):02x}" for character in mark),
+        quote(mark, safe="").lower(),
+        " ".join(text),
+        "".join(f"\\u{ord(character):04x}" for character in mark),
+        mark.encode().hex(),
+        text.encode().hex(),
+    }
+    return {form.encode() for form in forms}
 
 
 def _base64_forms(mark: str) -> Iterator[bytes]:
@@ -71,7 +62,6 @@ def _base64_forms(mark: str) -> Iterator[bytes]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             for before in range(3):
                 encoded = encode(bytes(before) + text.encode() + bytes(3))
-                # Characters that also hold bits of what stands before or behind.
-                first = {0: 0, 1: 2, 2: 3}[before]
-                last = (before + len(text.encode())) * 8 // 6
-                yield re.sub(rb"=+$", b"", encoded[first:last])
+                # Without the characters that also hold bits of what is before or after.
+                first, last = (0, 2, 3)[before], (before + len(text.encode())) * 8 // 6
+                yield encoded[first:last].rstrip(b"=")

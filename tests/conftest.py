@@ -1,3 +1,5 @@
+"""Fixtures of all tests: the real servers, and the exporter as a process."""
+
 import signal
 import subprocess
 import sys
@@ -9,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import stack as stack_module
-from handed_run import Hand
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
@@ -19,32 +20,33 @@ from servers import ExporterRunner, PrometheusClient, eventually
 
 Document = dict[str, Any]
 
-# How long an example takes is the machine's matter.
+# How long an example takes depends on the machine.
 hypothesis_settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-hypothesis_settings.load_profile("patient")
+hypothesis_settings.load_profile("no deadline")
 
-
-# A shell that starts us in the background lets us, and all that we start, ignore Ctrl-C.
+# A shell that starts us in the background makes us, and all that we start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of tests/contract."""
+    config.addinivalue_line("markers", "contract: the process, the wire and real servers only")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def no_process_outlives_the_tests() -> Iterator[None]:
     yield
-    eventually(
-        lambda: psutil.Process().children(recursive=True),
-        lambda left: not left,
-    )
+    eventually(lambda: psutil.Process().children(recursive=True), lambda left: not left)
 
 
 @pytest.fixture(scope="session", name="stack")
 def shared_servers() -> stack_module.Servers:
-    """The shared servers: given by the environment, else Docker's, else the native ones.
+    """The shared servers: from the environment, else Docker's, else the native ones.
 
-    They are brought up by a process of its own, so that they stay for the next run.
+    Another process starts them, so that they stay for the next run.
     """
     command = [sys.executable, stack_module.__file__, "up"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -56,7 +58,7 @@ def shared_servers() -> stack_module.Servers:
 
 @pytest.fixture
 def mongo_url(stack: stack_module.Servers) -> Iterator[str]:
-    """The address of an empty database of the test's own, which goes away with it."""
+    """The URL of an empty database of the test's own, which is dropped at the end."""
     name = f"novu-test-{uuid.uuid4().hex[:12]}"
     yield stack_module.with_database(stack.mongo_url, name)
     with MongoClient[Document](stack.mongo_url) as client:
@@ -100,23 +102,6 @@ def exporter(tmp_path: Path) -> Iterator[ExporterRunner]:
 
 @pytest.fixture
 def sink() -> Iterator[HttpSink]:
-    """A receiver of OTLP over HTTP that takes everything."""
+    """A receiver of OTLP over HTTP that accepts everything."""
     with HttpSink() as sink:
         yield sink
-
-
-@pytest.fixture
-def hand(tmp_path: Path) -> Hand:
-    """What moves the clocks and holds the disk of `handed`."""
-    folder = tmp_path / "hand"
-    folder.mkdir()
-    return Hand(folder)
-
-
-@pytest.fixture
-def handed(tmp_path: Path, hand: Hand) -> Iterator[ExporterRunner]:
-    """Runs `otel-novu run` on clocks and a disk that the test holds in its hand."""
-    runner = ExporterRunner(tmp_path, hand.program)
-    yield runner
-    hand.go_on()
-    runner.close()

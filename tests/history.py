@@ -1,178 +1,133 @@
-"""Hours of reports in seconds: the exporter on a clock of the test's, into a real Prometheus."""
+"""Hours of hourly reports in seconds: with times of the caller's, through a collector."""
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import novu_data
-from bson import ObjectId
-from pymongo.database import Database
-from servers import eventually
-from stack import COLLECTOR_CONFIG, Binaries, Collector, Prometheus, ask_prometheus
+from stack import COLLECTOR_CONFIG, Binaries, Collector, Prometheus, ask_prometheus, poll
 
-from otel_novu.exporter import Exporter
-from otel_novu.outcome import Delivered
-from otel_novu.settings import load
-from otel_novu.state.consent import decide, read_admin, store_admin
-from otel_novu.state.created_file import FILE as CREATED_FILE
-from otel_novu.state.directory import StateDirectory
-from otel_novu.state.identity import instance_id
+from otel_novu.metrics import beacon
+from otel_novu.metrics import usage as usage_rows
+from otel_novu.metrics.beacon import BeaconReading, DeliveryCounts, Host
+from otel_novu.metrics.usage import FIGURES, Created, UsageReading
+from otel_novu.report import ReportBuilder, make_resource
 
 HOUR = 3600.0
-
-# A query sees what the collector has passed on; until then it is asked again.
-_ARRIVAL_SECONDS = 240.0
+DAY = 24 * HOUR
+PROVIDERS = "integration.count"
 
 
 @dataclass
 class Backend:
-    """A collector and a Prometheus of the test's own: what is asked there is what was sent there.
-
-    Args:
-        collector: takes the reports.
-        prometheus: answers the queries.
-    """
+    """A collector that writes to a Prometheus; both belong to the caller alone."""
 
     collector: Collector
     prometheus: Prometheus
 
     def wait_for(self, query: str, at: float) -> None:
-        """Wait until an instant query has an answer."""
-        eventually(
-            lambda: ask_prometheus(self.prometheus.address, query, at), seconds=_ARRIVAL_SECONDS
-        )
+        """Wait until an instant query has an answer: the collector passes on what it got later."""
+        assert poll(lambda: bool(ask_prometheus(self.prometheus.address, query, at)), 240), query
 
 
 @contextlib.contextmanager
-def backend(parts: Binaries, prometheus_config: Path) -> Iterator[Backend]:
-    """Start both, and end them."""
-    with (
-        Prometheus(prometheus_config, binaries=parts) as prometheus,
-        Collector(
-            COLLECTOR_CONFIG,
-            {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": prometheus.remote_write},
-            binaries=parts,
-        ) as collector,
-    ):
-        yield Backend(collector, prometheus)
+def backend(parts: Binaries, prometheus: Prometheus) -> Iterator[Backend]:
+    """Start both, and stop them."""
+    with prometheus:
+        environ = {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": prometheus.remote_write}
+        with Collector(COLLECTOR_CONFIG, environ, binaries=parts) as collector:
+            yield Backend(collector, prometheus)
 
 
 @dataclass
 class Novu:
-    """A database in Novu's shape, to which documents come at times of the test's.
+    """What a Novu holds now: by figure and by provider; and what was ever created in it."""
 
-    Args:
-        database: where they are kept.
-    """
+    totals: Counter[str]
+    providers: dict[str, int]
+    created: Counter[str] = field(default_factory=Counter)
 
-    database: Database[dict[str, Any]]
+    def create(self, entity: str, count: int) -> None:
+        """Create documents."""
+        self.totals[f"{entity}.count"] += count
+        self.created[f"{entity}.created"] += count
 
-    def load(self, before: float) -> None:
-        """Fill it with data that are all older than a Unix time."""
-        now = datetime.fromtimestamp(before, UTC)
-        novu_data.load(self.database, seed=5, size="small", now=now)
-
-    def create(self, collection: str, count: int, at: float, **fields: object) -> None:
-        """Insert documents whose ids were made at a Unix time."""
-        second = int(at).to_bytes(4, "big")
-        documents = [{"_id": ObjectId(second + os.urandom(8)), **fields} for _ in range(count)]
-        self.database[collection].insert_many(documents)
-
-    def delete(self, collection: str, count: int) -> None:
-        """Delete the oldest documents."""
-        found = self.database[collection].find({}, {"_id": 1}).sort("_id", 1).limit(count)
-        ids = [document["_id"] for document in found]
-        self.database[collection].delete_many({"_id": {"$in": ids}})
+    def delete(self, entity: str, count: int) -> None:
+        """Delete documents."""
+        self.totals[f"{entity}.count"] -= count
 
 
-@dataclass
 class Reporter:
-    """One exporter, whose clock stands where the test puts it.
+    """One exporter's reports on a Novu; the namespace names the deployment."""
 
-    Args:
-        folder: its own, with the state directory in it.
-        environ: its environment.
-    """
-
-    # `reported_at` is the Unix time of the last report.
-
-    folder: Path
-    environ: Mapping[str, str]
-    reported_at: float = field(default=0.0, init=False)
-    _now: float = field(default=0.0, init=False)
-    _exporter: Exporter | None = field(default=None, init=False)
-    _state: StateDirectory | None = field(default=None, init=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+    def __init__(
+        self, collector: Collector, novu: Novu, namespace: str, host: str = "novu-worker-1"
     ) -> None:
-        self.stop()
+        self.instance, self.job = str(uuid.uuid4()), f"{namespace}/novu"
+        self.memory_free = 3 * 2**30
+        self._url = f"{collector.otlp_http}/v1/metrics"
+        self._novu, self._host = novu, host
+        self._seen: set[str] = set()
+        self._failures: Counter[str] = Counter()
+        self._watch: tuple[float, Counter[str]] | None = None
+        attributes = {"service.namespace": namespace}
+        self._resource = make_resource("novu", uuid.UUID(self.instance), attributes)
 
-    @property
-    def instance(self) -> str:
-        """Its instance id, once it has reported."""
-        assert self._exporter is not None
-        return str(self._exporter.identity.value)
-
-    def report(self, at: float) -> None:
-        """Report as if it were then; returns once all is delivered.
+    def report(self, at: float, *, usage: bool = True, failed: bool = False) -> None:
+        """Report as if it were then: a beacon, and usage figures where they are on.
 
         Args:
             at: Unix time.
+            usage: whether usage figures are on.
+            failed: whether the database does not answer.
         """
-        self._now = at
-        if self._exporter is None:
-            self._exporter = self._start()
-        self._deliver(self._exporter, self._exporter.report, set(self._exporter.meters))
+        host = Host(self.memory_free, 2**33, self._host, "192.0.2.7", "linux", "6.12.9-amd64")
+        reading = BeaconReading(at, host, usage, DeliveryCounts(0, 0, 0, 0))
+        self._send(ReportBuilder(beacon.SCOPE, beacon.BEACON, self._resource, at), reading, at)
+        if usage:
+            self.report_usage(at, failed=failed)
 
-    def report_usage(self, at: float) -> None:
-        """Report the usage figures alone, as when they were switched on."""
-        self._now = at
-        assert self._exporter is not None
-        self._deliver(self._exporter, self._exporter.report_usage, {"usage"})
+    def report_usage(self, at: float, *, failed: bool = False) -> None:
+        """Report usage figures without a beacon, as when they were just switched on."""
+        names = [figure.name for figure in FIGURES]
+        if failed:
+            self._failures.update(names)
+        failures = {name: self._failures[name] for name in names}
+        durations = {name: 0.01 + len(name) / 1000 for name in names}
+        reading = UsageReading(at, {}, {}, {}, durations, failures)
+        if not failed:
+            totals, providers = dict(self._novu.totals), {PROVIDERS: self._providers()}
+            reading = UsageReading(at, totals, providers, self._created(at), durations, failures)
+        self._send(
+            ReportBuilder(usage_rows.SCOPE, usage_rows.USAGE, self._resource, at), reading, at
+        )
 
-    def switch_usage(self, *, on: bool) -> None:
-        """Set the admin setting, and let the exporter follow it."""
-        assert self._exporter is not None
-        assert self._state is not None
-        store_admin(self._state, enabled=on)
-        self._exporter.set_usage(decide(None, read_admin(self._state)))
+    def restart(self, *, lose_counters: bool = False) -> None:
+        """Go on as a new process, with or without the counters of created documents."""
+        self._seen, self._failures = set(), Counter()
+        if lose_counters:
+            self._watch = None
 
-    def stop(self) -> None:
-        """End; the next report is that of a new process on the same state directory."""
-        if self._exporter is not None:
-            self._exporter.close(0.0)
-        if self._state is not None:
-            self._state.close()
-        self._exporter, self._state = None, None
+    def _providers(self) -> dict[str, int]:
+        self._seen |= self._novu.providers.keys()
+        return dict.fromkeys(self._seen, 0) | self._novu.providers
 
-    def lose_counters(self) -> None:
-        """Lose the file of the counters of created documents, and nothing else."""
-        assert self._exporter is None
-        (self.folder / "state" / CREATED_FILE).unlink()
+    def _created(self, at: float) -> dict[str, Created]:
+        if self._watch is None:
+            self._watch = at, Counter(self._novu.created)
+        since, before = self._watch
+        names = [figure.name for figure in FIGURES if figure.name.endswith(".created")]
+        return {name: Created(self._novu.created[name] - before[name], since) for name in names}
 
-    def _deliver(self, exporter: Exporter, begin: Callable[[], object], meters: set[str]) -> None:
-        exporter.outcomes.clear()
-        begin()
-        eventually(lambda: set(exporter.outcomes) == meters and not exporter.waiting)
-        assert all(isinstance(outcome, Delivered) for outcome in exporter.outcomes.values())
-        self.reported_at = self._now
-
-    def _start(self) -> Exporter:
-        environ = {**self.environ, "OTEL_NOVU_STATE_DIR": str(self.folder / "state")}
-        settings = load(environ, env_file=None, cwd=self.folder, home=self.folder)
-        self._state = StateDirectory.open(settings.state_dir)
-        identity = instance_id(settings.instance_id, self._state)
-        decision = decide(settings.telemetry, read_admin(self._state))
-        return Exporter(settings, self._state, identity, decision, lambda: self._now)
+    def _send(self, builder: ReportBuilder[Any], reading: object, at: float) -> None:
+        built = builder.build(reading, at)
+        builder.close()
+        assert built.body is not None
+        assert built.dropped == 0
+        headers = {"Content-Type": "application/x-protobuf"}
+        request = urllib.request.Request(self._url, built.body, headers)  # noqa: S310 - our own
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+            assert answer.status == 200

@@ -1,4 +1,4 @@
-"""Reads OTLP requests as tests look at them: a flat list of points, each with all it belongs to."""
+"""Reads OTLP requests for tests: a flat list of points, each with all that it belongs to."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 BEACON = "otel_novu.beacon"
 USAGE = "otel_novu.usage"
 
-# As the tables word them (otel_novu.metrics.metric.Instrument).
+# The words of the metric tables.
 GAUGE = "observable gauge"
 UP_DOWN_COUNTER = "observable up-down counter"
 COUNTER = "observable counter"
@@ -22,21 +22,7 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One data point.
-
-    Args:
-        resource: attributes of its resource.
-        scope: its scope's name.
-        version: its scope's version.
-        name: its metric's name.
-        kind: the instrument that makes such a metric; another text where none does.
-        unit: its metric's unit.
-        description: its metric's description.
-        attributes: its own.
-        value: as it is.
-        start: Unix time, seconds; 0 where it has none.
-        time: Unix time, seconds.
-    """
+    """One data point; `start` (0 if it has none) and `time` are Unix times in seconds."""
 
     resource: Mapping[str, Any]
     scope: str
@@ -57,12 +43,12 @@ def points(*requests: ExportMetricsServiceRequest) -> list[Point]:
 
 
 def scopes(*requests: ExportMetricsServiceRequest) -> set[str]:
-    """Return the names of the scopes that hold a point."""
+    """Return the names of the scopes that have a point."""
     return {point.scope for point in points(*requests)}
 
 
 def values(found: Iterable[Point], name: str, key: str | None = None) -> dict[str, int | float]:
-    """Return a metric's values by one attribute, or under the empty name; the last one counts."""
+    """Return a metric's last values by one attribute, or the last one under the empty name."""
     return {
         "" if key is None else str(point.attributes[key]): point.value
         for point in found
@@ -71,22 +57,17 @@ def values(found: Iterable[Point], name: str, key: str | None = None) -> dict[st
 
 
 def value(found: Iterable[Point], name: str) -> int | float:
-    """Return the last value of a metric that has no attributes.
-
-    Raises:
-        KeyError: there is none.
-    """
+    """Return the last value of a metric without attributes; KeyError if there is none."""
     return values(found, name)[""]
 
 
 def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
     for resource in request.resource_metrics:
-        attributes = _attributes(resource.resource.attributes)
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
                 for point in getattr(metric, metric.WhichOneof("data") or "gauge").data_points:
                     yield Point(
-                        resource=attributes,
+                        resource=_attributes(resource.resource.attributes),
                         scope=scope.scope.name,
                         version=scope.scope.version,
                         name=metric.name,
@@ -101,7 +82,7 @@ def _points(request: ExportMetricsServiceRequest) -> Iterator[Point]:
 
 
 def _seconds(nanoseconds: int) -> float:
-    # As floats so many nanoseconds are no longer exact.
+    # A float is not exact for so many nanoseconds.
     whole, rest = divmod(nanoseconds, _NANOSECONDS)
     return whole + rest / _NANOSECONDS
 

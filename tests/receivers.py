@@ -1,7 +1,7 @@
-"""OTLP receivers for tests: real sockets, scripted answers, and a record of what arrived.
+"""OTLP receivers for tests: real sockets, scripted answers, and a record of what arrives.
 
-`HttpSink` and `GrpcSink` take reports and keep them; scripted, they answer as told, answer by
-answer, the last one again and again. `Listener` hands each connection to a function.
+`HttpSink` and `GrpcSink` keep the reports; they give their answers one by one, the last one again
+and again. `Listener` gives each connection to a function.
 """
 
 import gzip
@@ -13,36 +13,41 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
+import trustme
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
 
+from otel_novu.settings import Compression, Otlp, Protocol, Secret
+
 PROTOBUF = "application/x-protobuf"
-# A fault lasts four times as long as a test gives what must not wait for it (`faults.BOUND`).
+# How long a fault lasts: much longer than what must not wait for it.
 FAULT_SECONDS = 120.0
 
 
 def partial_success(rejected: int, message: str = "") -> bytes:
-    """Return the body of an answer that takes all but `rejected` data points."""
+    """Return a response that accepts all but `rejected` data points."""
     response = ExportMetricsServiceResponse()
     response.partial_success.rejected_data_points = rejected
     response.partial_success.error_message = message
     return response.SerializeToString()
 
 
-class Listener:
-    """Hands each connection, on a thread of its own, to a function.
+def otlp(protocol: Protocol, endpoint: str, **changes: Any) -> Otlp:
+    """Return settings for a receiver."""
+    given: dict[str, Any] = {"headers": {}, "timeout": 10.0, "compression": Compression.NONE}
+    given |= dict.fromkeys(("ca_file", "client_certificate", "client_key")) | changes
+    return Otlp(protocol, Secret(endpoint), **given)
 
-    Args:
-        handle: given the connection and an event that is set when the listener ends.
-        tls: wraps each connection, or None.
-        port: to listen at; 0 for any.
-    """
+
+class Listener:
+    """Calls a function for each connection, in a thread; the event is set at the end."""
 
     def __init__(
         self,
@@ -67,7 +72,7 @@ class Listener:
         self.close()
 
     def close(self) -> None:
-        """Stop listening and cut what is open."""
+        """Stop listening and cut all connections."""
         self._ended.set()
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
@@ -79,7 +84,7 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """How many were accepted so far."""
+        """How many were accepted."""
         return len(self._open)
 
     def _accept(self) -> None:
@@ -88,36 +93,29 @@ class Listener:
                 connection, _ = self._server.accept()
             except OSError:
                 return
-            # TLS takes the original over, and leaves nothing to cut.
-            kept = connection.dup()
-            self._open.append(kept)
-            if self._ended.is_set():  # too late to be cut by `close`
-                _cut(kept)
-            thread = Thread(target=self._serve, args=(connection, kept), daemon=True)
+            # TLS takes over the original, which can't be cut then.
+            copy = connection.dup()
+            self._open.append(copy)
+            if self._ended.is_set():
+                _cut(copy)
+            thread = Thread(target=self._serve, args=(connection, copy), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: socket.socket, kept: socket.socket) -> None:
-        try:
-            # Faults are what this is for: a peer that goes away is none of the test's.
-            with suppress(OSError, ValueError), connection:
-                connection.settimeout(FAULT_SECONDS)
-                if self._tls is None:
-                    self._handle(connection, self._ended)
-                    return
-                with secured(connection, self._tls) as wrapped:
-                    self._handle(wrapped, self._ended)
-        finally:
-            kept.close()
+    def _serve(self, connection: socket.socket, copy: socket.socket) -> None:
+        # The peer may go away: faults are what this is for.
+        with copy, suppress(OSError, ValueError), connection:
+            connection.settimeout(FAULT_SECONDS)
+            if self._tls is None:
+                self._handle(connection, self._ended)
+                return
+            with secured(connection, self._tls) as wrapped:
+                self._handle(wrapped, self._ended)
 
 
 def secured(connection: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Begin TLS as a server.
-
-    Raises:
-        OSError: the peer has gone, or does not speak it.
-    """
-    # Python's own wrapper of a connection that was reset is left open, and warned of when it goes.
+    """Begin TLS as a server; raises OSError if the peer is gone or does not speak it."""
+    # Python leaves the wrapper of a connection that was reset open, and warns of it later.
     connection.getpeername()
     return context.wrap_socket(connection, server_side=True)
 
@@ -129,14 +127,7 @@ def _cut(connection: socket.socket) -> None:
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as it arrived.
-
-    Args:
-        method: as sent.
-        path: with the query, as sent.
-        headers: by lower-case name.
-        raw: the body, as sent.
-    """
+    """A request as it arrived; the headers by lower-case name."""
 
     method: str
     path: str
@@ -145,14 +136,14 @@ class HttpRequest:
 
     @property
     def body(self) -> bytes:
-        """The body without its compression."""
+        """The body, decompressed."""
         encoding = self.headers.get("content-encoding", "identity")
         if encoding == "gzip":
             return gzip.decompress(self.raw)
         return zlib.decompress(self.raw) if encoding == "deflate" else self.raw
 
 
-# What is done to a connection once a request has been read, until the event is set at the latest.
+# Called with the connection when a request is read; returns when the event is set at the latest.
 HttpAnswer = Callable[[socket.socket, Event], None]
 
 
@@ -162,59 +153,52 @@ def answer(
     kind: str | None = PROTOBUF,
     headers: Mapping[str, str] | None = None,
 ) -> HttpAnswer:
-    """Answer with `status` and `body` of content type `kind`, then close."""
+    """Answer with `status` and a `body` of media type `kind`."""
+    lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}"]
+    lines += [f"Content-Type: {kind}"] if kind else []
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return raw("\r\n".join([*lines, "", ""]).encode() + body)
 
-    def give(connection: socket.socket, _: Event) -> None:
-        lines = [f"HTTP/1.1 {status} As Told", f"Content-Length: {len(body)}"]
-        lines += [f"Content-Type: {kind}"] if kind else []
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+def raw(data: bytes) -> HttpAnswer:
+    """Answer with these bytes."""
+    return lambda connection, _: connection.sendall(data)
+
+
+def hang() -> HttpAnswer:
+    """Answer nothing, and keep the connection open."""
+
+    def give(_: socket.socket, ended: Event) -> None:
+        ended.wait(FAULT_SECONDS)
 
     return give
 
 
-def hang() -> HttpAnswer:
-    """Answer nothing."""
-    return lambda _, ended: _wait(ended)
-
-
 def trickle(start: bytes, drop: bytes) -> HttpAnswer:
-    """Answer `start`, then `drop` five times a second."""
+    """Answer with `start`, then with `drop` five times a second."""
 
     def give(connection: socket.socket, ended: Event) -> None:
         connection.sendall(start)
-        for _ in range(int(FAULT_SECONDS * 5)):
+        while not ended.wait(0.2):
             connection.sendall(drop)
-            if ended.wait(0.2):
-                return
 
     return give
 
 
 def reset() -> HttpAnswer:
-    """Reset the connection."""
-    return lambda connection, _: reset_connection(connection)
+    """Close so that the peer sees a reset."""
+
+    def give(connection: socket.socket, _: Event) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return give
 
 
-def reset_connection(connection: socket.socket) -> None:
-    """Close so that the peer sees a reset, not an end."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def raw(text: bytes) -> HttpAnswer:
-    """Answer these very bytes, then close."""
-    return lambda connection, _: connection.sendall(text)
-
-
-def _wait(ended: Event) -> None:
-    ended.wait(FAULT_SECONDS)
-
-
-_Request = TypeVar("_Request")
+_Request = TypeVar("_Request", "HttpRequest", "GrpcRequest")
 
 
 class _Record(Generic[_Request]):
-    """What arrived, and the answers still to give."""
+    """The requests that arrived."""
 
     def __init__(self) -> None:
         self._arrived = Condition()
@@ -233,16 +217,14 @@ class _Record(Generic[_Request]):
             assert there, f"{len(self.requests)} of {count} requests came within {seconds} s"
             return list(self.requests)
 
+    @property
+    def reports(self) -> list[ExportMetricsServiceRequest]:
+        """The requests, decoded."""
+        return [ExportMetricsServiceRequest.FromString(each.body) for each in self.requests]
 
-class HttpSink(_Record[HttpRequest]):
-    """An OTLP receiver over HTTP.
 
-    Args:
-        answers: one for each request, the last one for all that follow.
-        tls: its TLS, or None.
-        port: to listen at; 0 for any.
-        host: its name in `base` and `endpoint`.
-    """
+class HttpSink(_Record["HttpRequest"]):
+    """An OTLP receiver over HTTP; `host` is its name in `base` and `endpoint`."""
 
     def __init__(
         self,
@@ -266,58 +248,33 @@ class HttpSink(_Record[HttpRequest]):
         self._listener.close()
 
     @property
-    def reports(self) -> list[ExportMetricsServiceRequest]:
-        """The requests, decoded."""
-        return [ExportMetricsServiceRequest.FromString(each.body) for each in self.requests]
-
-    @property
     def connections(self) -> int:
-        """How many connections were made so far."""
+        """How many connections were accepted."""
         return self._listener.connections
 
     def _serve(self, connection: socket.socket, ended: Event) -> None:
         with connection.makefile("rb") as stream:
-            while (line := stream.readline()).strip():
-                method, path, _ = line.decode("latin-1").split(" ", 2)
-                headers = dict(_header_lines(stream))
-                body = stream.read(int(headers.get("content-length", "0")))
-                index = self.keep(HttpRequest(method, path, headers, body))
-                self._answers[min(index, len(self._answers) - 1)](connection, ended)
-                return
-
-
-def _header_lines(stream: Any) -> list[tuple[str, str]]:
-    found = []
-    while line := stream.readline().decode("latin-1").strip():
-        name, _, value = line.partition(":")
-        found.append((name.lower(), value.strip()))
-    return found
+            first, *lines = iter(lambda: stream.readline().decode("latin-1").strip(), "")
+            method, path, _ = first.split(" ", 2)
+            pairs = (line.split(":", 1) for line in lines)
+            headers = {name.lower(): value.strip() for name, value in pairs}
+            body = stream.read(int(headers.get("content-length", "0")))
+        index = self.keep(HttpRequest(method, path, headers, body))
+        self._answers[min(index, len(self._answers) - 1)](connection, ended)
 
 
 @dataclass(frozen=True)
 class GrpcRequest:
-    """A call as it arrived.
-
-    Args:
-        body: the message, serialized, without its compression.
-        metadata: by key.
-    """
+    """A call as it arrived: the message, decompressed, the metadata by key, the client's port."""
 
     body: bytes
     metadata: Mapping[str, str | bytes]
+    peer: str
 
 
 @dataclass(frozen=True)
 class GrpcAnswer:
-    """How to end a call.
-
-    Args:
-        body: the serialized answer, where the code is OK.
-        code: the status.
-        details: its text.
-        trailers: trailing metadata.
-        delay: seconds to wait first.
-    """
+    """How a call ends, after `delay` seconds; `body` counts with the code OK only."""
 
     body: bytes = b""
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -327,15 +284,7 @@ class GrpcAnswer:
 
 
 class GrpcSink(_Record[GrpcRequest]):
-    """An OTLP receiver over gRPC.
-
-    Args:
-        answers: one for each call, the last one for all that follow.
-        credentials: its TLS, or None.
-        options: of the server.
-        port: to listen at; 0 for any.
-        host: its name in `endpoint`.
-    """
+    """An OTLP receiver over gRPC; `host` is its name in `base` and `endpoint`."""
 
     def __init__(
         self,
@@ -350,14 +299,17 @@ class GrpcSink(_Record[GrpcRequest]):
         self._ended = Event()
         self._pool = ThreadPoolExecutor(4)
         self._server = grpc.server(self._pool, options=(("grpc.so_reuseport", 0), *options))
-        self._server.add_generic_rpc_handlers((_Export(self._serve),))
+        handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._serve)}
+        service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
+        handler = grpc.method_handlers_generic_handler(service, handlers)
+        self._server.add_generic_rpc_handlers((handler,))
         place = f"127.0.0.1:{port}"
         if credentials is None:
             self.port = self._server.add_insecure_port(place)
         else:
             self.port = self._server.add_secure_port(place, credentials)
-        self.endpoint = f"{'http' if credentials is None else 'https'}://{host}:{self.port}"
-        self.base = self.endpoint
+        self.base = f"{'http' if credentials is None else 'https'}://{host}:{self.port}"
+        self.endpoint = self.base
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -368,65 +320,46 @@ class GrpcSink(_Record[GrpcRequest]):
         self._server.stop(None).wait(FAULT_SECONDS)
         self._pool.shutdown()
 
-    @property
-    def reports(self) -> list[ExportMetricsServiceRequest]:
-        """The requests, decoded."""
-        return [ExportMetricsServiceRequest.FromString(each.body) for each in self.requests]
-
     def _serve(self, body: bytes, call: grpc.ServicerContext) -> bytes:
-        metadata = dict(call.invocation_metadata())
-        index = self.keep(GrpcRequest(body, metadata))
-        told = self._answers[min(index, len(self._answers) - 1)]
-        self._ended.wait(told.delay)
-        call.set_trailing_metadata(tuple(told.trailers))
-        if told.code is not grpc.StatusCode.OK:
-            call.set_code(told.code)
-            call.set_details(told.details)
-        return told.body
+        index = self.keep(GrpcRequest(body, dict(call.invocation_metadata()), call.peer()))
+        chosen = self._answers[min(index, len(self._answers) - 1)]
+        self._ended.wait(chosen.delay)
+        call.set_trailing_metadata(tuple(chosen.trailers))
+        if chosen.code is not grpc.StatusCode.OK:
+            call.set_code(chosen.code)
+            call.set_details(chosen.details)
+        return chosen.body
 
 
-class _Export(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    def __init__(self, serve: Callable[[bytes, grpc.ServicerContext], bytes]) -> None:
-        self._serve = serve
+class Authority:
+    """A certificate authority; its own certificate is in `file`."""
 
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        if details.method != "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export":
-            return None
-        return grpc.unary_unary_rpc_method_handler(self._serve)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.file)
 
+    def sink(
+        self, protocol: Protocol, *names: str, mutual: bool = False, **issued: Any
+    ) -> HttpSink | GrpcSink:
+        """Return a receiver with a certificate; mutual: it requires one of the client."""
+        made = self._ca.issue_cert(*(names or ("127.0.0.1",)), **issued)
+        if protocol is Protocol.GRPC:
+            pair = (made.private_key_pem.bytes(), made.cert_chain_pems[0].bytes())
+            ca = self._ca.cert_pem.bytes() if mutual else None
+            return GrpcSink(credentials=grpc.ssl_server_credentials([pair], ca, mutual))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
+        self._ca.configure_trust(context)
+        made.configure_cert(context)
+        return HttpSink(tls=context)
 
-class Relay:
-    """Passes connections on to `port` of this machine and keeps what the clients sent.
-
-    Args:
-        port: where to.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._listener = Listener(self._serve)
-        self.port = self._listener.port
-        self.sent = bytearray()
-
-    def __enter__(self) -> Self:
-        self._listener.__enter__()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._listener.close()
-
-    def _serve(self, client: socket.socket, _: Event) -> None:
-        with socket.create_connection(("127.0.0.1", self._to)) as server:
-            back = Thread(target=_pump, args=(server, client, bytearray()), daemon=True)
-            back.start()
-            _pump(client, server, self.sent)
-            back.join(FAULT_SECONDS)
-
-
-def _pump(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
-    with suppress(OSError):
-        while block := source.recv(65536):
-            kept += block
-            sink.sendall(block)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+    def client(self) -> tuple[Path, Path, Path]:
+        """Return a client's certificate, its key, and a file with both."""
+        issued = self._ca.issue_cert("client.example")
+        certificate, key, both = (self._folder / f"{name}.pem" for name in ("crt", "key", "both"))
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
+        issued.private_key_and_cert_chain_pem.write_to_path(both)
+        return certificate, key, both

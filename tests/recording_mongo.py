@@ -1,4 +1,4 @@
-"""A proxy in front of a real MongoDB server that keeps every connection, command and answer."""
+"""A proxy in front of a real MongoDB server that records connections, commands and answers."""
 
 import socket
 import struct
@@ -13,7 +13,7 @@ from receivers import FAULT_SECONDS, Listener
 
 Document = dict[str, Any]
 
-# The commands that design and documentation allow; all in lower case.
+# All commands that docs/database-user.md allows, in lower case.
 ALLOWED = frozenset(
     {
         "hello",
@@ -36,12 +36,11 @@ _CHECKSUM = 1
 
 
 class MongoProxy:
-    """Passes messages on, whole; its record is the server's connection log.
+    """Passes whole messages on; a command that is not in `allowed` breaks the connection.
 
     Args:
         url: of the real server, `mongodb://user:password@host:port/...`.
-        allowed: names of commands in lower case; anything else is answered with a broken
-            connection. None: everything passes.
+        allowed: names in lower case; None: all.
     """
 
     def __init__(self, url: str, allowed: frozenset[str] | None = None) -> None:
@@ -65,7 +64,7 @@ class MongoProxy:
         self._listener.close()
 
     def names(self) -> list[str]:
-        """Tell the names of the commands so far."""
+        """Return the names of the commands so far."""
         with self._lock:
             return [next(iter(command)) for command in self.commands]
 
@@ -116,12 +115,12 @@ def _messages(stream: Any) -> Iterator[bytes]:
         (length, *_) = _HEADER.unpack(header)
         body = stream.read(length - _HEADER.size)
         if len(body) < length - _HEADER.size:
-            return  # it was cut in its midst, as when a reading ends
+            return  # cut in its midst, as when a round ends
         yield header + body
 
 
 def _document(message: bytes) -> Document:
-    """Decode a message's document; one with several sections, or compressed, is told as such."""
+    """Decode a message's document; other forms of a message are returned as they are."""
     (_, _, _, operation) = _HEADER.unpack_from(message)
     body = message[_HEADER.size :]
     if operation == _OP_MSG:

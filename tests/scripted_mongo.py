@@ -1,4 +1,4 @@
-"""A server of MongoDB's wire protocol that answers, or not, as a test says."""
+"""A server of MongoDB's wire protocol that answers, or does not, as a test says."""
 
 import contextlib
 import socket
@@ -15,6 +15,7 @@ import bson
 from receivers import secured
 
 Document = dict[str, Any]
+Answers = Callable[[Document], Document]
 
 _HEADER = struct.Struct("<iiii")
 _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
@@ -35,21 +36,20 @@ HELLO: Document = {
 }
 
 
-class Hang(Exception):  # noqa: N818 it is what the server does
+class Hang(Exception):  # noqa: N818 - it is what the server does
     """Raised by a script: the command is never answered."""
 
 
-class Drop(Exception):  # noqa: N818 as above
+class Drop(Exception):  # noqa: N818 - as above
     """Raised by a script: the connection is closed without an answer."""
 
 
-def answering(**changes: Document | Exception) -> Callable[[Document], Document]:
-    """Answer `hello` and, by name, what the test says; an exception is raised, else all is well."""
+def answering(**changes: Document | Exception) -> Answers:
+    """Answer the named commands as given, all others well; an exception is raised."""
 
     def script(command: Document) -> Document:
-        name = next(iter(command))
         known = {"hello": HELLO, "ismaster": HELLO, **changes}
-        answer = known.get(name, {"ok": 1.0, "n": 1})
+        answer = known.get(next(iter(command)), {"ok": 1.0, "n": 1})
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -57,21 +57,52 @@ def answering(**changes: Document | Exception) -> Callable[[Document], Document]
     return script
 
 
+def serving(**changes: Document | Exception) -> Answers:
+    """Answer all queries of a round: each count is 1, each sum 3; there are three collections.
+
+    A change is for a command, or for a command on one collection: `count_users=...`.
+    """
+    listed = rows(*({"name": name} for name in ("users", "notifications", "topics")))
+    providers = rows({"largest": [{"_id": "novu", "n": 3}], "rest": []})
+    all_changes: dict[str, Document | Exception] = {
+        "listCollections": listed,
+        "aggregate": rows({"_id": None, "n": 3}),
+        "aggregate_integrations": providers,
+        **changes,
+    }
+
+    def script(command: Document) -> Document:
+        name = next(iter(command))
+        answer = all_changes.get(f"{name}_{command[name]}", all_changes.get(name))
+        return answering(**({} if answer is None else {name: answer}))(command)
+
+    return script
+
+
+def rows(*documents: Document) -> Document:
+    """Return a cursor's only batch."""
+    return {"ok": 1.0, "cursor": {"id": 0, "ns": "novu-db.any", "firstBatch": list(documents)}}
+
+
 def failing(code: int | None, text: str = "no") -> Document:
-    """Word the answer of a command that failed."""
+    """Return the answer to a command that failed."""
     answer: Document = {"ok": 0.0, "errmsg": text}
     return answer if code is None else {**answer, "code": code}
 
 
+def silent(_command: Document) -> Document:
+    """Never answer anything."""
+    raise Hang
+
+
+def closing(_command: Document) -> Document:
+    """Close every connection at its first command."""
+    raise Drop
+
+
 @dataclass
 class Script:
-    """A running server.
-
-    Args:
-        port: of 127.0.0.1.
-        commands: what it was asked so far.
-        open: how many connections there are now.
-    """
+    """A running server on 127.0.0.1, the commands it got, and its open connections."""
 
     port: int
     commands: list[Document] = field(default_factory=list)
@@ -79,15 +110,13 @@ class Script:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def names(self) -> list[str]:
-        """Tell the names of the commands so far."""
+        """Return the names of the commands so far."""
         with self.lock:
             return [next(iter(command)) for command in self.commands]
 
 
 @contextlib.contextmanager
-def scripted_mongo(
-    script: Callable[[Document], Document], context: ssl.SSLContext | None = None
-) -> Iterator[Script]:
+def scripted_mongo(script: Answers, context: ssl.SSLContext | None = None) -> Iterator[Script]:
     """Serve a script on a free port until the block ends."""
     over = threading.Event()
 
@@ -96,10 +125,7 @@ def scripted_mongo(
             with state.lock:
                 state.open += 1
             try:
-                with (
-                    contextlib.suppress(OSError, Drop),
-                    _secured(self.request, context) as sock,
-                ):
+                with contextlib.suppress(OSError, Drop), _secured(self.request, context) as sock:
                     _serve(sock, script, state, over)
             finally:
                 with state.lock:
@@ -122,26 +148,11 @@ def scripted_mongo(
             thread.join()
 
 
-def silent(_command: Document) -> Document:
-    """Never answer anything."""
-    raise Hang
-
-
-def closing(_command: Document) -> Document:
-    """Close every connection at its first command."""
-    raise Drop
-
-
 def _secured(sock: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
     return sock if context is None else secured(sock, context)
 
 
-def _serve(
-    sock: socket.socket,
-    script: Callable[[Document], Document],
-    state: Script,
-    over: threading.Event,
-) -> None:
+def _serve(sock: socket.socket, script: Answers, state: Script, over: threading.Event) -> None:
     with sock.makefile("rb") as stream:
         while header := stream.read(_HEADER.size):
             length, request, _, operation = _HEADER.unpack(header)
@@ -149,7 +160,7 @@ def _serve(
                 return
             body = stream.read(length - _HEADER.size)
             if len(body) < length - _HEADER.size:
-                return  # it was cut in its midst
+                return  # cut in its midst
             command = _command(operation, body)
             with state.lock:
                 state.commands.append(command)

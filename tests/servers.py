@@ -1,4 +1,4 @@
-"""What tests hold in their hands: a client of Prometheus, and the exporter as a process."""
+"""The exporter as a process, a client of Prometheus, and polling with a deadline."""
 
 import os
 import re
@@ -18,13 +18,13 @@ from stack_build import launch_command
 Answer = TypeVar("Answer")
 
 POLL_SECONDS = 0.1
-# For what should come at once: it costs nothing where it does, and a busy machine may stall.
-PATIENCE = 120.0
-EXPORTER = (str(Path(sys.executable).with_name("otel-novu")),)
+# For what should come at once: a busy machine may stall for long.
+TIMEOUT = 120.0
+EXPORTER = (sys.executable, "-m", "otel_novu")
 
 
 def eventually(
-    read: Callable[[], Answer], fits: Callable[[Answer], bool] = bool, seconds: float = PATIENCE
+    read: Callable[[], Answer], fits: Callable[[Answer], bool] = bool, seconds: float = TIMEOUT
 ) -> Answer:
     """Read until the answer fits; the answer.
 
@@ -33,21 +33,14 @@ def eventually(
     """
     deadline = time.monotonic() + seconds
     while not fits(answer := read()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:g} s the answer still is {answer!r}")
+        assert time.monotonic() < deadline, f"after {seconds:g} s the answer still is {answer!r}"
         time.sleep(POLL_SECONDS)
     return answer
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series of an instant query's result.
-
-    Args:
-        labels: all of them, `__name__` included where the query keeps it.
-        time: Unix time, seconds; of the query, not of the sample.
-        value: as Prometheus keeps it.
-    """
+    """One series of an instant query's result; `time` is that of the query."""
 
     labels: Mapping[str, str]
     time: float
@@ -56,14 +49,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class PrometheusClient:
-    """Asks the shared Prometheus; a test seeks its own instance id there."""
+    """Queries the shared Prometheus; a test looks for its own instance id there."""
 
     address: str
 
     def query(self, expression: str, at: float | None = None) -> list[Sample]:
-        """Ask an instant query, now or at a Unix time.
+        """Send an instant query, for now or for a Unix time.
 
-        An instant sees the samples of the last 5 minutes only: `last_over_time(x[2h])` sees more.
+        It sees samples of the last 5 minutes only: `last_over_time(x[2h])` sees more.
         """
         return [
             Sample(entry["metric"], float(entry["value"][0]), float(entry["value"][1]))
@@ -71,22 +64,14 @@ class PrometheusClient:
         ]
 
     def eventually(
-        self,
-        expression: str,
-        fits: Callable[[list[Sample]], bool] = bool,
-        *,
-        seconds: float = PATIENCE,
-        at: float | None = None,
+        self, expression: str, fits: Callable[[list[Sample]], bool] = bool
     ) -> list[Sample]:
-        """Ask until the result fits (by default: is not empty), or fail.
-
-        What was sent passes the collector's batches first, so no test asks once only.
-        """
-        return eventually(lambda: self.query(expression, at), fits, seconds)
+        """Query until the result fits (by default: is not empty), or fail."""
+        return eventually(lambda: self.query(expression), fits)
 
 
 class RunningExporter:
-    """The exporter as a process of its own that goes on; the kernel ends it with this one.
+    """The exporter as a process that goes on; the kernel ends it with this one.
 
     Start it from the main thread: it ends with the thread that started it.
     """
@@ -101,6 +86,7 @@ class RunningExporter:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._readers = [
@@ -109,22 +95,23 @@ class RunningExporter:
         ]
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def wait_for(self, pattern: str, seconds: float = PATIENCE, *, after: int = 0) -> str:
-        """Wait until a line of stderr or stdout holds a match; the line.
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings and errors of its log, without their times."""
+        levels = re.compile(r" (?:WARNING|ERROR) (.*)")
+        return [match[1] for line in self.stderr if (match := levels.search(line))]
+
+    def wait_for(self, pattern: str, seconds: float = TIMEOUT, *, after: int = 0) -> str:
+        """Wait until a line of its output matches a regular expression; the line.
 
         Args:
-            pattern: a regular expression.
+            pattern: the expression.
             seconds: how long.
-            after: how many lines of each stream to pass over.
+            after: how many lines of stderr and of stdout are skipped.
 
         Raises:
             AssertionError: no such line came in time, or the process ended without it.
@@ -135,19 +122,18 @@ class RunningExporter:
             return next((line for line in lines if re.search(pattern, line)), None)
 
         deadline = time.monotonic() + seconds
-        while found() is None and self._is_followed() and time.monotonic() < deadline:
+        reading = True
+        while (line := found()) is None:
+            assert reading and time.monotonic() < deadline, f"no {pattern!r} in:\n{self._output()}"  # noqa: PT018
+            reading = any(reader.is_alive() for reader in self._readers)
             time.sleep(POLL_SECONDS)
-        if (line := found()) is not None:
-            return line
-        raise AssertionError(
-            f"no line matches {pattern!r}; {self._state()} and said:\n{self._said()}"
-        )
+        return line
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         """Wait for its end; the exit code.
 
         Raises:
@@ -156,13 +142,13 @@ class RunningExporter:
         try:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it still runs and said:\n{self._said()}") from None
+            raise AssertionError(f"it still runs:\n{self._output()}") from None
         for reader in self._readers:
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
         return code
 
-    def terminate(self, seconds: float = PATIENCE) -> int:
-        """Ask it to end (SIGTERM) and wait; the exit code."""
+    def terminate(self, seconds: float = TIMEOUT) -> int:
+        """Send SIGTERM and wait; the exit code."""
         self.send(signal.SIGTERM)
         return self.wait(seconds)
 
@@ -172,9 +158,8 @@ class RunningExporter:
         self.wait()
 
     def close(self) -> None:
-        """End what still runs, and let go of its pipes."""
+        """End what still runs, and close its pipes."""
         if self.running:
-            self.send(signal.SIGCONT)
             self._process.kill()
         self.wait()
         for pipe in (self._process.stdout, self._process.stderr):
@@ -184,68 +169,49 @@ class RunningExporter:
     def _follow(self, pipe: IO[str] | None, lines: list[str]) -> threading.Thread:
         def read() -> None:
             for line in pipe or ():
-                lines.append(line.rstrip("\n"))  # noqa: PERF401 - seen while it grows
+                lines.append(line.rstrip("\n"))  # noqa: PERF401 - tests read it while it grows
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         return reader
 
-    def _is_followed(self) -> bool:
-        return any(reader.is_alive() for reader in self._readers)
-
-    def _state(self) -> str:
-        code = self._process.poll()
-        return "it runs" if code is None else f"it ended with {code}"
-
-    def _said(self) -> str:
-        return "\n".join([*self.stderr, *self.stdout]) or "(nothing)"
+    def _output(self) -> str:
+        return "\n".join([*self.stderr, *self.stdout]) or "(no output)"
 
 
 class ExporterRunner:
-    """Runs `otel-novu` in a folder of its own with a clean environment.
+    """Runs `otel-novu` with a clean environment: PATH, HOME, and what the test gives.
 
-    The process sees `PATH`, `HOME` (an empty folder) and what the test gives; `COVERAGE_*` passes
-    too, so that its lines are counted where they are measured.
-
-    Args:
-        home: an empty folder; it is the working directory too unless a call names one.
-        program: the command before its arguments.
+    PYTHONPATH is passed on, to test another version, and COVERAGE_*, to measure. `home` is the
+    working directory unless a call names one; `program` is the command before its arguments.
     """
 
     def __init__(self, home: Path, program: Sequence[str] = EXPORTER) -> None:
-        self._home = home
+        self.home = home
         self._program = program
         self._started: list[RunningExporter] = []
 
     def __call__(
-        self,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        timeout: float = 2 * PATIENCE,
+        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end; exit code, stdout and stderr.
-
-        Raises:
-            subprocess.TimeoutExpired: it had to be killed.
-        """
+        """Run it to its end; exit code, stdout and stderr."""
         return subprocess.run(
             [*self._program, *arguments],
             env=self._environment(env),
-            cwd=cwd or self._home,
+            cwd=cwd or self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=2 * TIMEOUT,
             check=False,
         )
 
     def start(
         self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> RunningExporter:
-        """Start it and let it run; it ends with the test at the latest."""
+        """Start it; it ends with the test at the latest."""
         command = [*self._program, *arguments]
-        running = RunningExporter(command, self._environment(env), cwd or self._home)
+        running = RunningExporter(command, self._environment(env), cwd or self.home)
         self._started.append(running)
         return running
 
@@ -254,29 +220,10 @@ class ExporterRunner:
         for running in self._started:
             running.close()
 
-    def _environment(self, given: Mapping[str, str] | None) -> Mapping[str, str]:
-        measured = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
-        path = os.environ.get("PATH", os.defpath)
-        return {"PATH": path, "HOME": str(self._home), **measured, **(given or {})}
-
-
-def in_bash(
-    script: str, env: Mapping[str, str], folder: Path, timeout: float = 2 * PATIENCE
-) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash, for what only a shell can hand to a process.
-
-    Args:
-        script: the line.
-        env: what it sees beside `PATH` and `HOME`.
-        folder: the working directory, and the home.
-        timeout: seconds.
-    """
-    return subprocess.run(
-        ["bash", "-c", script],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **env},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    def _environment(self, given: Mapping[str, str] | None) -> dict[str, str]:
+        passed = {
+            name: value
+            for name, value in os.environ.items()
+            if name in {"PATH", "PYTHONPATH"} or name.startswith("COVERAGE_")
+        }
+        return {**passed, "HOME": str(self.home), **(given or {})}

@@ -1,13 +1,12 @@
 // Novu's figures asked the way Novu's own Node sender asks them: mongoose models,
-// estimatedDocumentCount() and two aggregates, all side by side, a figure that fails being null.
+// estimatedDocumentCount() and two aggregates, all in parallel.
 //
 //   node sender.mjs MONGO_URL SINK_URL
 //
-// Each line on stdin is an order, each answer a line on stdout:
-//   all      one connection, the questions of otel-novu's round, closed again; milliseconds
-//   own      the same with the eight questions that Novu's sender asks; milliseconds
-//   open     the eight questions over a connection that is open already; milliseconds
-//   cycle N  N times `own`, each with a POST of the report to SINK_URL; resident bytes after it
+// Each line on stdin is an order, each line on stdout its answer:
+//   same     a new connection, the queries of otel-novu's round, closed again; milliseconds
+//   novu     the same with the eight queries of Novu's own report; milliseconds
+//   cycle N  N times `novu`, each with a POST of the report to SINK_URL; resident bytes after it
 import { createInterface } from 'node:readline';
 import { readFile } from 'node:fs/promises';
 import mongoose from 'mongoose';
@@ -33,13 +32,13 @@ const providers = [notDeleted, { $group: { _id: '$providerId', count: { $sum: 1 
 const schema = new mongoose.Schema({}, { strict: false, versionKey: false });
 const model = (connection, collection) => connection.model(collection, schema, collection);
 
-const ownQuestions = (connection) => [
+const ownQueries = (connection) => [
   ...Object.values(counted).map((name) => model(connection, name).estimatedDocumentCount()),
   model(connection, 'notificationtemplates').aggregate(steps),
   model(connection, 'integrations').aggregate(providers),
 ];
 
-const furtherQuestions = (connection) => {
+const furtherQueries = (connection) => {
   const second = Math.floor(Date.now() / 1000) - 60;
   const first = (at) => mongoose.Types.ObjectId.createFromTime(at);
   const hour = { _id: { $gte: first(second - 3600), $lt: first(second) } };
@@ -50,19 +49,19 @@ const furtherQuestions = (connection) => {
   ];
 };
 
-const allQuestions = (connection) => [...ownQuestions(connection), ...furtherQuestions(connection)];
+const allQueries = (connection) => [...ownQueries(connection), ...furtherQueries(connection)];
 
-async function ask(connection, questions) {
-  const answers = await Promise.allSettled(questions(connection));
+async function ask(connection, queries) {
+  const answers = await Promise.allSettled(queries(connection));
   const failed = answers.filter((answer) => answer.status === 'rejected');
-  if (failed.length > 0) throw new Error(`${failed.length} questions failed: ${failed[0].reason.name}`);
+  if (failed.length > 0) throw new Error(`${failed.length} queries failed: ${failed[0].reason.name}`);
   return answers.map((answer) => answer.value);
 }
 
-async function round(questions) {
+async function round(queries) {
   const connection = await mongoose.createConnection(mongoUrl, options).asPromise();
   try {
-    return await ask(connection, questions);
+    return await ask(connection, queries);
   } finally {
     await connection.close();
   }
@@ -74,16 +73,9 @@ async function timed(work) {
   return performance.now() - began;
 }
 
-let kept;
-
-async function askOverOpen() {
-  kept ??= await mongoose.createConnection(mongoUrl, options).asPromise();
-  return timed(() => ask(kept, ownQuestions));
-}
-
 async function cycle(times) {
   for (let n = 0; n < times; n += 1) {
-    const body = JSON.stringify({ figures: await round(ownQuestions), timestamp: new Date() });
+    const body = JSON.stringify({ figures: await round(ownQueries), timestamp: new Date() });
     const answer = await fetch(sinkUrl, { method: 'POST', body });
     await answer.arrayBuffer();
   }
@@ -92,9 +84,8 @@ async function cycle(times) {
 }
 
 const orders = {
-  all: () => timed(() => round(allQuestions)),
-  own: () => timed(() => round(ownQuestions)),
-  open: askOverOpen,
+  same: () => timed(() => round(allQueries)),
+  novu: () => timed(() => round(ownQueries)),
   cycle: (times) => cycle(Number(times)),
 };
 
@@ -102,4 +93,3 @@ for await (const line of createInterface({ input: process.stdin })) {
   const [order, argument] = line.trim().split(' ');
   console.log(await orders[order](argument));
 }
-await kept?.close();

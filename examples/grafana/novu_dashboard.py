@@ -1,35 +1,22 @@
-"""The dashboard "Novu", built from the exporter's own tables.
+"""The dashboard "Novu", built from the exporter's own rows.
 
-As a command it writes dashboards/novu.json anew:
+As a command it writes dashboards/novu.json:
 
     python examples/grafana/novu_dashboard.py
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import panels
 import promql
-from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import dashboard as models
-from panels import BAD, GOOD, LATE, Column, Panel, Query, Size, Text
-
-from otel_novu.metrics.beacon import BEACON
-from otel_novu.metrics.metric import Metric
-from otel_novu.metrics.usage import USAGE
+from panels import KINDS, SOURCE, Column, Json, Text, panel, place, table
+from promql import FIGURE_LABEL, INTEGRATIONS, PROVIDER_LABEL, ROWS
 
 FILE = Path(__file__).parent / "dashboards" / "novu.json"
 
-_TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
-_ROWS = {row.name: row for row in _TABLES}
-
-# In the order of reading: who is served, with what, how it is made, and by whom.
-_TOTALS = {
+TOTALS = {
     "novu.subscriber.count": "Subscribers",
     "novu.event.count": "Events",
     "novu.workflow.count": "Workflows",
@@ -37,26 +24,19 @@ _TOTALS = {
     "novu.topic.count": "Topics",
     "novu.user.count": "Users",
     "novu.organization.count": "Organizations",
-    promql.INTEGRATIONS: "Integrations",
+    INTEGRATIONS: "Integrations",
 }
-_OTHERS_CREATED = {
-    "novu.workflow.created": "workflows",
-    "novu.topic.created": "topics",
-    "novu.user.created": "users",
-    "novu.organization.created": "organizations",
-}
+_OTHERS_CREATED = ("workflow", "topic", "user", "organization")
 _LOSSES = {
-    "novu.spool.dropped": "reports given up",
-    "novu.spool.rejected": "points rejected",
-    "novu.schema.dropped": "points not sent",
+    "reports given up": "novu.spool.dropped",
+    "points rejected": "novu.spool.rejected",
+    "points not sent": "novu.schema.dropped",
 }
-_HOUR, _DAY = "1h", "1d"
-_SPANS = {
-    _HOUR: "Each bar is the difference of two reports an hour apart. An outage of more than an "
-    "hour leaves a gap; the bars per day make up for it.",
-    _DAY: "Each bar is a day of UTC: the difference of its last report and that of the day before.",
-}
-_CREATED = {_HOUR: promql.created_per_hour, _DAY: promql.created_per_day}
+_HOUR = (
+    "Each bar is the difference of two reports an hour apart. An outage of more than an hour "
+    "leaves a gap; the bars per day make up for it."
+)
+_DAY = "Each bar is a day of UTC: the difference of its last report and that of the day before."
 _FRESHEST = (
     "Of several exporters of a deployment that one counts that read last, if within two hours."
 )
@@ -64,365 +44,199 @@ _OFF_OR_UNREAD = "Usage figures are off, or none was read in this time."
 
 _JOB = "{{job}}"
 _HOST = "{{host_name}} ({{id}})"
-_PROVIDER = f"{{{{{promql.PROVIDER_LABEL}}}}}"
-_FIGURE = f"{{{{{promql.FIGURE_LABEL}}}}}"
-
-
-def build() -> models.Dashboard:
-    """Build the dashboard."""
-    board = (
-        dashboard.Dashboard("Novu")
-        .uid("otel-novu")
-        .description("What a self-hosted Novu holds, and how its exporters fare, hour by hour.")
-        .tags(["novu", "otel-novu"])
-        .time("now-7d", "now")
-        .refresh("5m")
-        .timezone("browser")
-        .tooltip(models.DashboardCursorSync.CROSSHAIR)
-    )
-    for variable in _variables():
-        board.with_variable(variable)
-    for title, row in _LAYOUT.items():
-        board.with_row(dashboard.Row(title))
-        for panel in row():
-            board.with_panel(panel)
-    return board.build()
+_PROVIDER = f"{{{{{PROVIDER_LABEL}}}}}"
+_FIGURE = f"{{{{{FIGURE_LABEL}}}}}"
 
 
 def to_json() -> str:
-    """Give the text of the file."""
-    return json.dumps(build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+    """Return the text of the file."""
+    layout = {
+        "At a glance": _at_a_glance(),
+        "Growth": _growth(),
+        "Hosts: the machines that the exporters run on, not Novu's own": _hosts(),
+        "Reading and delivery": _reading(),
+    }
+    variables = [
+        KINDS["source"],
+        _variable("job", "Deployment", promql.reporting()),
+        _variable("instance", "Instance", promql.reporting('job=~"$job"')),
+    ]
+    board = {"templating": {"list": variables}, "panels": list(place(layout))}
+    return json.dumps({**KINDS["dashboard"], **board}, indent=2, sort_keys=True) + "\n"
 
 
-def _variables() -> Iterator[Builder[models.VariableModel]]:
-    yield (
-        dashboard.DatasourceVariable("datasource")
-        .label("Data source")
-        .description("The Prometheus that the collector writes to.")
-        .type("prometheus")
-    )
-    yield _label_variable("job", "Deployment", promql.reporting())
-    yield _label_variable("instance", "Instance", promql.reporting('job=~"$job"'))
+def _variable(name: str, label: str, selector: str) -> Json:
+    query = f"label_values({selector}, {name})"
+    return {**KINDS["variable"], "name": name, "label": label, "query": query} | {
+        "datasource": SOURCE
+    }
 
 
-def _label_variable(name: str, label: str, selector: str) -> dashboard.QueryVariable:
-    return (
-        dashboard.QueryVariable(name)
-        .label(label)
-        .datasource(panels.SOURCE)
-        .query(f"label_values({selector}, {name})")
-        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(models.VariableSort.ALPHABETICAL_ASC)
-        .multi(multi=True)
-        .include_all(include_all=True)
-        .all_value(".+")
-        .current(models.VariableOption(selected=True, text="All", value="$__all"))
-    )
-
-
-# --- At a glance ---------------------------------------------------------------------------------
-
-
-def _at_a_glance() -> Iterator[Panel]:
-    yield from map(_tile, _TOTALS)
-    yield _age()
-    yield _telemetry()
-
-
-def _tile(name: str) -> Panel:
-    now, then = _total_by_deployment(name), _total_by_deployment(name, "$__range")
-    return panels.tile(
-        Text(
-            _TOTALS[name],
+def _at_a_glance() -> Iterator[Json]:
+    for name, title in TOTALS.items():
+        text = Text(
+            title,
             f"{_described(name)} {_FRESHEST} Deployments add up. The change is that over the "
             "chosen time range; it is left out where there was no reading at its beginning.",
-        ),
-        Size(6, 4),
-        f"sum({now})\nor\n{promql.usage_off()}",
-        f"sum({now}\n-\n{then})",
+        )
+        now, then = promql.total(name), promql.total(name, "$__range")
+        total, change = f"sum({now})\nor\n{promql.usage_off()}", f"sum({now}\n-\n{then})"
+        yield panel("tile", text, (6, 4), {"now": total, "change": change})
+    text = Text(
+        "Age of the last report",
+        "Time since the last beacon of each deployment was read, by whichever of its exporters and "
+        "by that one's clock; looks back seven days. From `novu.beacon.timestamp`.",
     )
+    yield panel("age", text, (8, 6), {_JOB: promql.age_by_deployment()})
+    text = Text(
+        "Telemetry",
+        "Whether each exporter may send usage figures, as its last beacon said; looks back seven "
+        f"days. From `novu.usage.enabled`: {ROWS['novu.usage.enabled'].source}.",
+    )
+    enabled = promql.last("novu.usage.enabled", promql.KEPT)
+    queries = [
+        *map(promql.by_instance, (enabled, promql.beacon_age())),
+        promql.hosts("host_name"),
+    ]
+    columns = [
+        Column("job", "Deployment"),
+        Column("host_name", "Host name"),
+        Column("instance", "Instance"),
+        Column("Value #A", "Usage figures", "on_or_off"),
+        Column("Value #B", "Last beacon", "age"),
+    ]
+    yield table(text, (16, 6), queries, columns)
 
 
-def _total_by_deployment(name: str, ago: str = "") -> str:
-    if name == promql.INTEGRATIONS:
-        return f"sum by (job) ({promql.totals_by_provider(ago)})"
-    return promql.total(name, ago)
+def _growth() -> Iterator[Json]:
+    for name, title in TOTALS.items():
+        text = Text(f"{title} over time", f"{_described(name)} {_FRESHEST}", _OFF_OR_UNREAD)
+        yield panel("lines", text, (6, 7), {_JOB: promql.total(name)})
+    yield from _created("1h", "per hour", _HOUR)
+    yield from _created("1d", "per day", _DAY)
+    yield from _providers()
+
+
+def _created(interval: str, words: str, explained: str) -> Iterator[Json]:
+    query = promql.created_per_day if interval == "1d" else promql.created_per_hour
+    more = {"interval": interval}
+    for title, name in (
+        ("Events triggered", "novu.event.created"),
+        ("Subscribers created", "novu.subscriber.created"),
+    ):
+        text = Text(f"{title} {words}", f"{_described(name)} {explained}", _OFF_OR_UNREAD)
+        yield panel("bars", text, (8, 8), {_JOB: query(name)}) | more
+    text = Text(
+        f"Others created {words}",
+        "Workflows, topics, users and organizations created, all deployments together. "
+        f"`novu.workflow.created` and its like, by the time in `_id`. {explained}",
+        _OFF_OR_UNREAD,
+    )
+    queries = {f"{name}s": f"sum({query(f'novu.{name}.created')})" for name in _OTHERS_CREATED}
+    yield panel("bars", text, (8, 8), queries) | more
+
+
+def _providers() -> Iterator[Json]:
+    by_provider = f"sum by ({PROVIDER_LABEL}) ({promql.totals_by_provider()})"
+    title, described = "Integrations by provider", _described(INTEGRATIONS)
+    text = Text(title, f"{described} The fifteen most used. {_FRESHEST}", _OFF_OR_UNREAD)
+    largest = f"sort_desc(topk(15, {by_provider} > 0))"
+    yield panel("ranking", text, (8, 10), {_PROVIDER: largest})
+    description = f"{described} {_FRESHEST} Deployments add up."
+    text = Text(f"{title} over time", description, _OFF_OR_UNREAD)
+    yield panel("lines", text, (16, 10), {_PROVIDER: by_provider})
+
+
+def _hosts() -> Iterator[Json]:
+    yield _instances()
+    free, total = promql.last("novu.host.memory.free"), promql.last("novu.host.memory.total")
+    text = Text(
+        "Memory used",
+        "Share of the memory of each exporter's host that is not available to new work. From "
+        "`novu.host.memory.free` and `novu.host.memory.total`: "
+        f"{ROWS['novu.host.memory.free'].source}.",
+    )
+    used = {_HOST: promql.with_host_name(f"100 - 100 * {free} / {total}")}
+    yield panel("many_lines", text, (12, 11), used, unit="percent", min=0, max=100)
+    text = Text(
+        "Beacons",
+        "Whether each exporter sent its hourly beacon: red where the last one was more than 75 "
+        "minutes old, for up to seven days. From `novu.beacon.timestamp`.",
+    )
+    in_time = {_HOST: promql.with_host_name(promql.beacon_in_time())}
+    yield panel("timeline", text, (12, 11), in_time)
+
+
+def _instances() -> Json:
+    text = Text(
+        "Instances",
+        "The machines (or containers) that the exporters run on, which need not be those of Novu, "
+        "as their last beacons described them; looks back seven days. From `novu.host.info`, "
+        "`novu.host.memory.free` and `.total`, `novu.beacon.timestamp`.",
+    )
+    free = promql.last("novu.host.memory.free", promql.KEPT)
+    total = promql.last("novu.host.memory.total", promql.KEPT)
+    queries = [
+        *map(promql.by_instance, (free, total, promql.beacon_age())),
+        promql.hosts("host_name", "novu_host_ip", "os_type", "os_version"),
+    ]
+    columns = [
+        Column("job", "Deployment"),
+        Column("host_name", "Host name"),
+        Column("novu_host_ip", "Address"),
+        Column("os_type", "Platform"),
+        Column("os_version", "Release"),
+        Column("Value #A", "Free memory", "bytes"),
+        Column("Value #B", "Total memory", "bytes"),
+        Column("Value #C", "Last beacon", "age"),
+        Column("instance", "Instance"),
+    ]
+    return table(text, (24, 8), queries, columns)
+
+
+def _reading() -> Iterator[Json]:
+    description = f"{_described('novu.usage.read.duration')} The slowest exporter's."
+    text = Text("Duration of reading by figure", description, _OFF_OR_UNREAD)
+    slowest = f"max by ({FIGURE_LABEL}) ({promql.last('novu.usage.read.duration')})"
+    yield panel("many_lines", text, (12, 9), {_FIGURE: slowest}, unit="s")
+    text = Text(
+        "Failed readings per hour by figure",
+        "Readings of Novu's database that failed, all exporters together; a figure that could not "
+        "be read is absent elsewhere. From `novu.usage.read.failures`.",
+        _OFF_OR_UNREAD,
+    )
+    failed = promql.counted_in_the_last_hour("novu.usage.read.failures")
+    by_figure = {_FIGURE: f"sum by ({FIGURE_LABEL}) ({failed})"}
+    yield panel("bars", text, (12, 9), by_figure) | {"interval": "1h"}
+    yield from _delivery()
+
+
+def _delivery() -> Iterator[Json]:
+    text = Text(
+        "Reports waiting",
+        f"{ROWS['novu.spool.reports'].description} `novu.spool.reports`, as each beacon was read, "
+        "which is not counted itself.",
+    )
+    waiting = {_HOST: promql.with_host_name(promql.last("novu.spool.reports"))}
+    found = panel("many_lines", text, (12, 8), waiting, unit="locale", decimals=0, min=0)
+    custom = found["fieldConfig"]["defaults"]["custom"]
+    found["fieldConfig"]["defaults"]["custom"] = custom | {"axisSoftMax": 5}
+    yield found
+    text = Text(
+        "Dropped and rejected per hour",
+        "Reports given up (`novu.spool.dropped`), data points that a receiver rejected "
+        "(`novu.spool.rejected`), data points that fitted no table and were not sent "
+        "(`novu.schema.dropped`); all exporters together.",
+    )
+    lost = {word: f"sum({promql.counted_in_the_last_hour(name)})" for word, name in _LOSSES.items()}
+    yield panel("bars", text, (12, 8), lost) | {"interval": "1h"}
 
 
 def _described(name: str) -> str:
-    row = _ROWS[name]
-    return f"{row.description} From `{row.name}`: {row.source}."
-
-
-def _age() -> Panel:
-    return panels.age(
-        Text(
-            "Age of the last report",
-            "Time since the last beacon of each deployment was read, by whichever of its "
-            "exporters and by that one's clock; looks back seven days. From "
-            "`novu.beacon.timestamp`.",
-        ),
-        Size(8, 6),
-        Query(promql.age_by_deployment(), _JOB),
-    )
-
-
-def _telemetry() -> Panel:
-    states = {1: ("on", GOOD), 0: ("off", LATE)}
-    return panels.rows(
-        Text(
-            "Telemetry",
-            "Whether each exporter may send usage figures, as its last beacon said; looks back "
-            f"seven days. From `novu.usage.enabled`: {_ROWS['novu.usage.enabled'].source}.",
-        ),
-        Size(16, 6),
-        [
-            promql.by_instance(promql.last(promql.USAGE_ENABLED, promql.KEPT)),
-            promql.by_instance(promql.beacon_age()),
-            promql.hosts("host_name"),
-        ],
-        [
-            Column("job", "Deployment"),
-            Column("host_name", "Host name"),
-            Column("instance", "Instance"),
-            Column("Value #A", "Usage figures", properties=panels.words(states)),
-            Column("Value #B", "Last beacon", "s", properties=panels.ages()),
-        ],
-        "Last beacon",
-    )
-
-
-# --- Growth --------------------------------------------------------------------------------------
-
-
-def _growth() -> Iterator[Panel]:
-    yield from map(_total_over_time, _TOTALS)
-    for span, words in ((_HOUR, "per hour"), (_DAY, "per day")):
-        yield _created(f"Events triggered {words}", "novu.event.created", span)
-        yield _created(f"Subscribers created {words}", "novu.subscriber.created", span)
-        yield _others_created(f"Others created {words}", span)
-    yield _provider_ranking()
-    yield _providers_over_time()
-
-
-def _total_over_time(name: str) -> Panel:
-    return panels.lines(
-        Text(f"{_TOTALS[name]} over time", f"{_described(name)} {_FRESHEST}", _OFF_OR_UNREAD),
-        Size(6, 7),
-        [Query(_total_by_deployment(name), _JOB)],
-        "locale",
-    )
-
-
-def _created(title: str, name: str, span: str) -> Panel:
-    return panels.bars(
-        Text(title, f"{_described(name)} {_SPANS[span]}", _OFF_OR_UNREAD),
-        Size(8, 8),
-        [Query(_CREATED[span](name), _JOB)],
-        "locale",
-        span,
-    )
-
-
-def _others_created(title: str, span: str) -> Panel:
-    description = (
-        "Workflows, topics, users and organizations created, all deployments together. "
-        f"`novu.workflow.created` and its like, by the time in `_id`. {_SPANS[span]}"
-    )
-    return panels.bars(
-        Text(title, description, _OFF_OR_UNREAD),
-        Size(8, 8),
-        [Query(f"sum({_CREATED[span](n)})", word) for n, word in _OTHERS_CREATED.items()],
-        "locale",
-        span,
-    )
-
-
-def _provider_ranking() -> Panel:
-    by_provider = f"sum by ({promql.PROVIDER_LABEL}) ({promql.totals_by_provider()})"
-    return panels.ranking(
-        Text(
-            "Integrations by provider",
-            f"{_described(promql.INTEGRATIONS)} The fifteen most used. {_FRESHEST}",
-            _OFF_OR_UNREAD,
-        ),
-        Size(8, 10),
-        Query(f"sort_desc(topk(15, {by_provider} > 0))", _PROVIDER),
-        "locale",
-    )
-
-
-def _providers_over_time() -> Panel:
-    by_provider = f"sum by ({promql.PROVIDER_LABEL}) ({promql.totals_by_provider()})"
-    return panels.lines(
-        Text(
-            "Integrations by provider over time",
-            f"{_described(promql.INTEGRATIONS)} {_FRESHEST} Deployments add up.",
-            _OFF_OR_UNREAD,
-        ),
-        Size(16, 10),
-        [Query(by_provider, _PROVIDER)],
-        "locale",
-    )
-
-
-# --- Hosts ---------------------------------------------------------------------------------------
-
-
-def _hosts() -> Iterator[Panel]:
-    yield _host_table()
-    yield _memory()
-    yield _beacons()
-
-
-def _host_table() -> Panel:
-    labels = {"job": "Deployment", "host_name": "Host name", "novu_host_ip": "Address"}
-    labels |= {"os_type": "Platform", "os_version": "Release"}
-    return panels.rows(
-        Text(
-            "Instances",
-            "The machines (or containers) that the exporters run on, which need not be those of "
-            "Novu, as their last beacons described them; looks back seven days. From "
-            "`novu.host.info`, `novu.host.memory.free` and `.total`, `novu.beacon.timestamp`.",
-        ),
-        Size(24, 8),
-        [
-            promql.by_instance(promql.last("novu.host.memory.free", promql.KEPT)),
-            promql.by_instance(promql.last("novu.host.memory.total", promql.KEPT)),
-            promql.by_instance(promql.beacon_age()),
-            promql.hosts("host_name", "novu_host_ip", "os_type", "os_version"),
-        ],
-        [
-            *(Column(field, name) for field, name in labels.items()),
-            Column("Value #A", "Free memory", "bytes"),
-            Column("Value #B", "Total memory", "bytes"),
-            Column("Value #C", "Last beacon", "s", properties=panels.ages()),
-            Column("instance", "Instance"),
-        ],
-        "Last beacon",
-    )
-
-
-def _memory() -> Panel:
-    free, total = promql.last("novu.host.memory.free"), promql.last("novu.host.memory.total")
-    panel = panels.lines(
-        Text(
-            "Memory used",
-            "Share of the memory of each exporter's host that is not available to new work. From "
-            "`novu.host.memory.free` and `novu.host.memory.total`: "
-            f"{_ROWS['novu.host.memory.free'].source}.",
-        ),
-        Size(12, 11),
-        [Query(promql.with_host_name(f"100 - 100 * {free} / {total}"), _HOST)],
-        "percent",
-        line_width=1,
-    )
-    return panel.min(0).max(100)
-
-
-def _beacons() -> Panel:
-    return panels.timeline(
-        Text(
-            "Beacons",
-            "Whether each exporter sent its hourly beacon: red where the last one was more than "
-            "75 minutes old, for up to seven days. From `novu.beacon.timestamp`.",
-        ),
-        Size(12, 11),
-        Query(promql.with_host_name(promql.beacon_in_time()), _HOST),
-        {1: ("in time", GOOD), 0: ("missing", BAD)},
-    )
-
-
-# --- Reading -------------------------------------------------------------------------------------
-
-
-def _reading() -> Iterator[Panel]:
-    yield _durations()
-    yield _failures()
-    yield _waiting()
-    yield _lost()
-
-
-def _durations() -> Panel:
-    return panels.lines(
-        Text(
-            "Duration of reading by figure",
-            f"{_described('novu.usage.read.duration')} The slowest exporter's.",
-            _OFF_OR_UNREAD,
-        ),
-        Size(12, 9),
-        [
-            Query(
-                f"max by ({promql.FIGURE_LABEL}) ({promql.last('novu.usage.read.duration')})",
-                _FIGURE,
-            )
-        ],
-        "s",
-        line_width=1,
-    )
-
-
-def _failures() -> Panel:
-    failed = promql.counted_in_the_last_hour("novu.usage.read.failures")
-    return panels.bars(
-        Text(
-            "Failed readings per hour by figure",
-            "Readings of Novu's database that failed, all exporters together; a figure that could "
-            "not be read is absent elsewhere. From `novu.usage.read.failures`.",
-            _OFF_OR_UNREAD,
-        ),
-        Size(12, 9),
-        [Query(f"sum by ({promql.FIGURE_LABEL}) ({failed})", _FIGURE)],
-        "locale",
-        _HOUR,
-    )
-
-
-def _waiting() -> Panel:
-    panel = panels.lines(
-        Text(
-            "Reports waiting",
-            f"{_ROWS['novu.spool.reports'].description} `novu.spool.reports`, as each beacon was "
-            "read, which is not counted itself.",
-        ),
-        Size(12, 8),
-        [Query(promql.with_host_name(promql.last("novu.spool.reports")), _HOST)],
-        "locale",
-        line_width=1,
-    )
-    return panel.min(0).axis_soft_max(5)
-
-
-def _lost() -> Panel:
-    return panels.bars(
-        Text(
-            "Dropped and rejected per hour",
-            "Reports given up (`novu.spool.dropped`), data points that a receiver rejected "
-            "(`novu.spool.rejected`), data points that fitted no table and were not sent "
-            "(`novu.schema.dropped`); all exporters together.",
-        ),
-        Size(12, 8),
-        [Query(f"sum({promql.counted_in_the_last_hour(n)})", word) for n, word in _LOSSES.items()],
-        "locale",
-        _HOUR,
-    )
-
-
-_LAYOUT: Mapping[str, Callable[[], Iterator[Panel]]] = {
-    "At a glance": _at_a_glance,
-    "Growth": _growth,
-    "Hosts: the machines that the exporters run on, not Novu's own": _hosts,
-    "Reading and delivery": _reading,
-}
-
-
-def main() -> int:
-    """Write the file anew."""
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(to_json())
-    print(f"{FILE.name} is written")
-    return 0
+    row = ROWS[name]
+    return f"{row.description} From `{name}`: {row.source}."
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    FILE.write_text(to_json())
+    sys.stdout.write(f"wrote {FILE}\n")

@@ -3,79 +3,58 @@
 import os
 import subprocess
 import sys
+import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.error import URLError
 
-import compare
 import novu_data
+from compare import Line, format_table, read_table
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from stack import Servers, servers, with_database
-from stack_build import StackError, cache_dir
+from stack import StackError, servers, with_database
+from stack_build import cache_dir
 
 DATABASE = "novu-demo"
-SEED = 1
-SIZE = "small"
+INSTANCE = str(uuid.uuid5(uuid.NAMESPACE_DNS, DATABASE))
+EXPORTER = (sys.executable, "-m", "otel_novu")
 
 
 def main() -> int:
-    """Run the demo; 0 only if database and Prometheus agree in every figure."""
-    try:
-        found = servers(_say)
-    except StackError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"The servers could not be handled: {error}", file=sys.stderr)
-        return 1
-    mongo_url = with_database(found.mongo_url, DATABASE)
-    _load(mongo_url)
-    environment = _environment(mongo_url, found)
-    _say("One report: otel-novu once")
-    if subprocess.run([*_COMMAND, "once"], env=environment, check=False).returncode:
-        print("The report did not arrive whole; see above.", file=sys.stderr)
-        return 1
-    instance = Path(environment["OTEL_NOVU_STATE_DIR"], "instance-id").read_text().strip()
-    _say("What the database answers now, and what Prometheus answers:\n")
-    code = compare.main(
-        [instance, "--mongo-url", mongo_url, "--prometheus", found.prometheus, "--wait", "240"]
-    )
-    _say_how_to_go_on(environment, found)
-    return code
-
-
-_COMMAND = (sys.executable, "-m", "otel_novu")
-
-
-def _load(mongo_url: str) -> None:
-    """Fill a database of the demo's own."""
-    _say(f"Loading Novu-shaped data into database {DATABASE} ...")
-    client: MongoClient[novu_data.Document] = MongoClient(mongo_url)
-    with client:
-        client.drop_database(DATABASE)
-        novu_data.load(client[DATABASE], seed=SEED, size=SIZE, now=datetime.now(UTC))
-
-
-def _environment(mongo_url: str, found: Servers) -> dict[str, str]:
-    """The exporter's variables, beside those that any process needs."""
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(Path.home()),
-        "MONGO_URL": mongo_url,
+    """Run the demo; returns 0 only if database and Prometheus agree in every figure."""
+    found = servers(_say)
+    ours = {
+        "MONGO_URL": with_database(found.mongo_url, DATABASE),
         "OTEL_EXPORTER_OTLP_ENDPOINT": found.otlp_http,
+        "OTEL_NOVU_INSTANCE_ID": INSTANCE,
         "OTEL_NOVU_STATE_DIR": str(cache_dir() / "demo-state"),
     }
-
-
-def _say_how_to_go_on(environment: dict[str, str], found: Servers) -> None:
-    ours = {name: value for name, value in environment.items() if name not in ("PATH", "HOME")}
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), **ours}
+    with MongoClient[novu_data.Document](ours["MONGO_URL"]) as client:
+        _say(f"Loading Novu-shaped data into database {DATABASE} ...")
+        client.drop_database(DATABASE)
+        novu_data.load(client[DATABASE], seed=1, size="small", now=datetime.now(UTC))
+        _say("One report: otel-novu once")
+        if subprocess.run([*EXPORTER, "once"], env=environment, check=False).returncode:
+            print("The report was not delivered completely; see above.", file=sys.stderr)
+            return 1
+        deadline = time.monotonic() + 240
+        while _bad(lines := read_table(client[DATABASE], found.prometheus, INSTANCE)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)  # the collector takes a moment
+    _say(f"\n{format_table(lines)}\n")
+    _say(f"{len(lines)} lines, {_bad(lines)} of them different or missing.")
     settings = " \\\n  ".join(f"{name}='{value}'" for name, value in ours.items())
     _say(f"\nTo keep it running:\n\n  {settings} \\\n  {sys.executable} -m otel_novu run\n")
-    query = urlencode({"g0.expr": "last_over_time(novu_event_count[65m])"})
-    _say(f"In Prometheus: {found.prometheus}/graph?{query}")
-    _say("`make down` stops the servers; what was built stays in the cache for the next time:")
-    _say(f"  {cache_dir()}")
+    _say(f"Prometheus: {found.prometheus}/graph?g0.expr=last_over_time(novu_event_count[65m])")
+    _say(f"`make down` stops the servers; what was built stays in {cache_dir()}.")
+    return int(_bad(lines) > 0)
+
+
+def _bad(lines: list[Line]) -> int:
+    return sum(line.verdict.isupper() for line in lines)
 
 
 def _say(line: str) -> None:
@@ -86,6 +65,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("Interrupted; what was whole by then is kept.")
-    except PyMongoError as error:  # its text may hold a piece of the URL
+        sys.exit("Interrupted; finished parts are kept.")
+    except (StackError, URLError) as error:
+        sys.exit(str(error))
+    except PyMongoError as error:  # the text may contain a part of the URL
         sys.exit(f"The database can't be used: {type(error).__name__}")

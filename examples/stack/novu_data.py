@@ -1,30 +1,27 @@
-"""Data in the shape of Novu's database: any size, the same for the same seed, all invented.
+"""Invented data in the shape of Novu's database: any size, the same for the same seed.
 
-As a command it prints the documents, one a line, or loads them into a database:
+    python examples/stack/novu_data.py --size 1000 --url mongodb://127.0.0.1/novu-db    load it
+    python examples/stack/novu_data.py --write 2 --url mongodb://127.0.0.1/novu-db      add to it
 
-    python examples/stack/novu_data.py --seed 1 --size small
-    python examples/stack/novu_data.py --seed 1 --size 1000 --url mongodb://127.0.0.1/novu-db
-
-The shapes are those of novuhq/novu in October 2024: each organization has two environments, each
-with its own copies of workflows, integrations, subscribers and topics.
+The documents are those of novuhq/novu in October 2024: each organization has two environments, and
+each environment its own workflows, integrations, subscribers and topics.
 """
 
 import argparse
 import itertools
-import os
 import random
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple
 
 from bson import ObjectId
-from bson.json_util import RELAXED_JSON_OPTIONS, dumps
+from bson.json_util import loads
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -32,241 +29,237 @@ from pymongo.errors import PyMongoError
 Document = dict[str, Any]
 Item = tuple[str, Document]
 
-SIZES = {"small": 200, "medium": 10_000, "large": 1_000_000}
-"""Named sizes: how many events (documents of `notifications`) there are."""
-
+SIZES = {"small": 200, "medium": 10_000, "large": 1_000_000}  # events: documents of `notifications`
 MARK = "CANARY"
-"""What every marked text and, as bytes, every marked id holds."""
-
-MARKED_SIZE = 10_000  # of marked ids two bytes differ within a second
-
+MARKED_SIZE = 10_000  # the mark leaves two bytes of an id
 DEFAULT_DATABASE = "novu-db"
-COLLECTIONS = (
-    "organizations",
-    "environments",
-    "users",
-    "integrations",
-    "notificationtemplates",
-    "topics",
-    "subscribers",
-    "notifications",
-)
 
-_LAWFUL_PROVIDER = re.compile("[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
-# Novu's own and, at the end, two that forks store.
-_PROVIDERS = (
-    ("sendgrid", "email"),
-    ("twilio", "sms"),
-    ("fcm", "push"),
-    ("slack", "chat"),
-    ("mailgun", "email"),
-    ("africas-talking", "sms"),
-    ("novu-email", "email"),
-    ("smscountry", "sms"),
-    ("ozeki", "sms"),
+_VALID_PROVIDER = re.compile("[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
+_PROVIDERS: tuple[str, ...] = (
+    "sendgrid:email",
+    "twilio:sms",
+    "fcm:push",
+    "slack:chat",
+    "mailgun:email",
 )
+_PROVIDERS += ("africas-talking:sms", "novu-email:email", "smscountry:sms", "ozeki:sms")
 _ABSENT = object()
-_ODD_PROVIDERS: tuple[object, ...] = (
-    _ABSENT,
-    None,
-    42,
-    "Our Own Gateway",
-    "sendgrid\n",
-    "a" * 65,
-    "",
-    ["sendgrid"],
-)
+_ODD_PROVIDERS: tuple[object, ...] = (_ABSENT, None, 42, "Our Own Gateway", "sendgrid\n", "a" * 65)
+_ODD_PROVIDERS += ("", ["sendgrid"])
 _ODD_STEPS: tuple[object, ...] = (_ABSENT, None, [], "in-app-step", {"0": "in-app-step"})
 _WORKFLOWS = ("Order shipped", "Welcome", "Password reset", "Weekly digest", "Invoice due")
 _TOPICS = ("orders:eu", "orders:us", "news", "incidents")
 _SYLLABLES = ("ba", "do", "fe", "ki", "lo", "mu", "na", "ri", "su", "ta", "ve", "zo")
-_TARGETS = 1000  # subscribers of an environment that get its events, to bound the memory
-_FREE_FIELDS = frozenset({"payload", "data", "credentials"})  # operators choose the names in them
+_FREE_FIELDS = frozenset({"payload", "data", "credentials"})  # users choose the names in them
+
+# Extended JSON without what every document has; `_Maker` replaces `$word` etc.
+_SHAPES = {
+    "organizations": """{"name": "$word", "apiServiceLevel": "free", "defaultLocale": "en_US",
+        "domain": "example.org"}""",
+    "users": """{"firstName": "$word", "lastName": "$word", "email": "$word@example.org",
+        "password": "$$2b$$10$$$key", "tokens": []}""",
+    "environments": """{"name": "Development", "identifier": "$key",
+        "apiKeys": [{"key": "nvsk.$key:$key", "hash": "$key$key", "_userId": {"$$oid": "$id"}}]}""",
+    "integrations": """{"providerId": "", "channel": "", "active": true, "name": "$word",
+        "credentials": {"apiKey": "nvsk.$key:$key", "from": "no-reply@example.org"},
+        "identifier": "$word-$key", "primary": true, "deleted": false}""",
+    "notificationtemplates": """{"name": "", "active": true, "type": "BRIDGE",
+        "origin": "novu-cloud", "status": "ACTIVE", "draft": false, "tags": ["$word"], "steps": [],
+        "triggers": [{"_id": {"$$oid": "$id"}, "type": "event", "identifier": "$word-$word",
+        "variables": []}], "deleted": false}""",
+    "step": """{"_id": {"$$oid": "$id"}, "active": true, "stepId": "$word", "type": "REGULAR",
+        "filters": [], "_templateId": {"$$oid": "$id"}, "metadata": {}, "variants": []}""",
+    "topics": """{"key": "", "name": "$word"}""",
+    "subscribers": """{"firstName": "$word", "lastName": "$word", "phone": "+49000$number",
+        "subscriberId": "", "email": "$word@example.org", "locale": "en_US",
+        "data": {"plan": "pro"}, "deleted": false}""",
+    "notifications": """{"transactionId": "txn_$key", "channels": ["in_app", "email"],
+        "to": {"subscriberId": ""}, "payload": {"orderId": "A-$number"}, "tags": ["order"]}""",
+}
+_TEMPLATES = {name: Template(text) for name, text in _SHAPES.items()}
+COLLECTIONS = tuple(name for name in _SHAPES if name != "step")
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What Novu's own queries must answer to the data.
-
-    Args:
-        documents: by collection, how many documents there are, soft-deleted ones included.
-        steps: elements of `steps` in the workflows that are not soft-deleted.
-        providers: integrations that are not soft-deleted, by provider id; `unknown` where it is
-            missing or null, `other` where it is no lawful id.
-    """
+class Expected(NamedTuple):
+    """What Novu's queries answer; soft-deleted documents count only in `documents`."""
 
     documents: Mapping[str, int]
     steps: int
     providers: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a live writer did.
+@dataclass
+class _Environment:
+    """An environment, and what its events refer to."""
 
-    Args:
-        events: documents inserted into `notifications`.
-        subscribers: documents inserted into `subscribers`.
-        deleted: old documents deleted from `notifications`.
-    """
-
-    events: int
-    subscribers: int
-    deleted: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """An environment of an organization, whose documents all bear both ids."""
-
-    organization: ObjectId
-    environment: ObjectId
-    owner: ObjectId
-
-    def ids(self) -> Document:
-        return {"_environmentId": self.environment, "_organizationId": self.organization}
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What the events of an environment refer to."""
-
-    place: _Place
+    ids: Document
     workflows: list[ObjectId] = field(default_factory=list)
     subscribers: list[Document] = field(default_factory=list)
 
-    def note(self, collection: str, document: Document) -> None:
-        if document.get("_environmentId") != self.place.environment:
-            return
-        if collection == "notificationtemplates":
-            self.workflows.append(document["_id"])
-        elif collection == "subscribers" and len(self.subscribers) < _TARGETS:
-            self.subscribers.append(document)
 
+class _Maker(dict[str, str]):
+    """Makes documents; the same seed gives the same ones. As a mapping it fills in templates."""
 
-class _Dice:
-    """All that is random: times, ids, words. The same seed gives the same row of answers."""
+    def __init__(self, seed: int, now: datetime, *, marked: bool = False) -> None:
+        super().__init__()
+        self.random = random.Random(seed)  # noqa: S311 - no secret
+        self.now = now.astimezone(UTC).replace(microsecond=0)
+        self.tails = itertools.count() if marked else None
 
-    def __init__(self, seed: int, now: datetime, *, marked: bool) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - invented data, no secret
-        self._now = now
-        self._marked = marked
-        self._made = itertools.count()
+    def everything(self, events: int) -> Iterator[Item]:
+        organizations = 2 + events // 5000
+        environments: list[_Environment] = []
+        for n in range(organizations):
+            pair: list[_Environment] = []
+            yield from self.organization(n, pair)
+            if n < organizations - 1:  # the last one is new and empty
+                yield from self.contents(n, pair, events // (4 * organizations) + 10)
+                environments += pair
+        for n in range(events):
+            place, index = environments[n % len(environments)], n // len(environments)
+            yield "notifications", self.event(place, index)
 
-    def moment(self) -> datetime:
-        """Draw a time of the last month, mostly in business hours; none of the last day."""
-        day = self._now.astimezone(UTC) - timedelta(days=self.random.randint(2, 31))
-        if day.weekday() > 4 and self.random.random() < 0.8:  # noqa: PLR2004 - after Friday
-            day -= timedelta(days=day.weekday() - 4)
-        busy = self.random.random() < 0.9  # noqa: PLR2004 - nine of ten
-        hour = self.random.triangular(8, 18) if busy else self.random.uniform(0, 24)
-        midnight = day.replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight + timedelta(seconds=int(hour * 3600))
+    def organization(self, n: int, pair: list[_Environment]) -> Iterator[Item]:
+        """An organization with its users, and two environments with Novu's own integration."""
+        organization = self.make("organizations")
+        yield "organizations", organization
+        yield from (("users", self.make("users")) for _ in range(1 + n % 3))
+        for name in ("Development", "Production"):
+            parent = {"_organizationId": organization["_id"]}
+            environment = self.make("environments", parent, name=name)
+            pair.append(_Environment({"_environmentId": environment["_id"], **parent}))
+            yield "environments", environment
+            yield "integrations", self.integration(pair[-1], 0, "novu:in_app")
 
-    def object_id(self, when: datetime) -> ObjectId:
-        """Make an id of that second, as the driver would."""
-        tail = self.random.randbytes(8)
-        if self._marked:
-            tail = MARK.encode() + (next(self._made) % 2**16).to_bytes(2, "big")
-        return ObjectId(int(when.timestamp()).to_bytes(4, "big") + tail)
+    def contents(self, n: int, pair: list[_Environment], subscribers: int) -> Iterator[Item]:
+        """The same in both environments; the very first one also has everything odd."""
+        for place in pair:
+            for i in range(3 + n % 4):
+                provider = _PROVIDERS[(n + i) % len(_PROVIDERS)]
+                yield "integrations", self.integration(place, i + 1, provider)
+            for i in range(12):
+                workflow = self.workflow(place, i)
+                place.workflows.append(workflow["_id"])
+                yield "notificationtemplates", workflow
+            yield from (("topics", self.make("topics", place.ids, key=key)) for key in _TOPICS)
+            for i in range(subscribers):
+                subscriber = self.subscriber(place, i)
+                if i < 1000:  # noqa: PLR2004 - bounds the memory
+                    place.subscribers.append(subscriber)
+                yield "subscribers", subscriber
+        for odd in _ODD_PROVIDERS if n == 0 else ():
+            yield "integrations", _with(self.integration(pair[0], 0, "x:sms"), "providerId", odd)
+        for odd in _ODD_STEPS if n == 0 else ():
+            yield "notificationtemplates", _with(self.workflow(pair[0], 0), "steps", odd)
 
-    def word(self) -> str:
-        """Invent a name."""
-        return "".join(self.random.choices(_SYLLABLES, k=3))
+    def integration(self, place: _Environment, index: int, provider: str) -> Document:
+        name, _, channel = provider.partition(":")
+        document = self.make("integrations", place.ids, providerId=name, channel=channel)
+        return self.deletable(index, document)
 
-    def hex(self, size: int) -> str:
-        """Invent a key."""
-        return self.random.randbytes(size).hex()
+    def workflow(self, place: _Environment, index: int) -> Document:
+        name = f"{_WORKFLOWS[index % len(_WORKFLOWS)]} {index}"
+        steps = [self.fields("step") for _ in range(1 + index % 4)]
+        document = self.make("notificationtemplates", place.ids, name=name, steps=steps)
+        return self.deletable(index, document)
 
-    def stamped(self, fields: Document) -> Document:
-        """Put `_id` before the fields, and the times and version of Novu's documents after."""
+    def subscriber(self, place: _Environment, index: int) -> Document:
+        document = self.make("subscribers", place.ids, subscriberId=f"user-{index:06d}")
+        return self.deletable(index, document)
+
+    def event(self, place: _Environment, index: int) -> Document:
+        subscriber = place.subscribers[index % len(place.subscribers)]
+        workflow = place.workflows[index % len(place.workflows)]
+        ids = {**place.ids, "_templateId": workflow, "_subscriberId": subscriber["_id"]}
+        return self.make("notifications", ids, to={"subscriberId": subscriber["subscriberId"]})
+
+    def make(self, shape: str, ids: Document | None = None, **more: object) -> Document:
+        """A document with id, times and version."""
         created = self.moment()
         updated = created + timedelta(seconds=self.random.randrange(86_400))
         times = {"createdAt": created, "updatedAt": updated, "__v": 0}
-        return {"_id": self.object_id(created), **fields, **times}
+        return {"_id": self.id(created), **self.fields(shape), **more, **(ids or {}), **times}
 
-    def deletable(self, index: int, place: _Place, fields: Document) -> Document:
+    def fields(self, shape: str) -> Document:
+        return dict(loads(_TEMPLATES[shape].substitute(self)))
+
+    def __missing__(self, name: str) -> str:
+        if name == "id":
+            return str(self.id(self.moment()))
+        if name == "word":
+            return "".join(self.random.choices(_SYLLABLES, k=3))
+        return (
+            self.random.randbytes(8).hex() if name == "key" else f"{self.random.random():.7f}"[2:]
+        )
+
+    def deletable(self, index: int, document: Document) -> Document:
         """Make one in ten soft-deleted, and one in ten so old that it lacks `deleted`."""
-        document = self.stamped({**fields, "deleted": index % 10 == 3})  # noqa: PLR2004 - any
-        if document["deleted"]:
-            document |= {"deletedAt": document["updatedAt"], "deletedBy": place.owner}
-        if index % 10 == 2:  # noqa: PLR2004 - any
-            del document["deleted"]
-        return document
+        if index % 10 == 3:  # noqa: PLR2004 - any
+            who = self.id(self.moment())
+            return document | {"deleted": True, "deletedAt": self.now, "deletedBy": who}
+        return _with(document, "deleted", _ABSENT) if index % 10 == 2 else document  # noqa: PLR2004
+
+    def moment(self) -> datetime:
+        """A time of the last month, but not of the last day."""
+        return self.now - timedelta(seconds=self.random.randint(86_400, 31 * 86_400))
+
+    def id(self, when: datetime) -> ObjectId:
+        tail = self.random.randbytes(8)
+        if self.tails:
+            tail = MARK.encode() + (next(self.tails) % 2**16).to_bytes(2, "big")
+        return ObjectId(int(when.timestamp()).to_bytes(4, "big") + tail)
 
 
-class _Marker:
-    """Replaces every text by one of its own, that nobody could mistake for another."""
+def _with(document: Document, name: str, value: object) -> Document:
+    rest = {key: kept for key, kept in document.items() if key != name}
+    return rest if value is _ABSENT else rest | {name: value}
 
-    def __init__(self) -> None:
-        self._made = itertools.count()
 
-    def mark_document(self, document: Document) -> Document:
-        kept = {k: v for k, v in document.items() if k == "providerId" and is_lawful_provider(v)}
-        return {**self.mark(document), **kept}  # type: ignore[dict-item]  # of a dict comes one
-
-    def mark(self, value: object, *, names: bool = False) -> object:
-        if isinstance(value, str):
-            return self._replace(value)
-        if isinstance(value, list):
-            return [self.mark(element, names=names) for element in value]
-        if isinstance(value, dict):
-            return {
-                self._replace(key) if names else key: self.mark(
-                    element, names=names or key in _FREE_FIELDS
-                )
-                for key, element in value.items()
-            }
+def _mark(value: object, numbers: Iterator[int], *, names: bool = False) -> Any:  # noqa: ANN401
+    """Replace every text by a unique one with the mark, as long, and with its line feed."""
+    if isinstance(value, str):
+        mark = f"{MARK}{next(numbers):010d}".ljust(len(value.rstrip("\n")), "X")
+        return mark + ("\n" if value.endswith("\n") else "")
+    if isinstance(value, list):
+        return [_mark(element, numbers, names=names) for element in value]
+    if not isinstance(value, dict):
         return value
+    return {
+        _mark(key, numbers) if names else key: element
+        if key == "providerId" and is_valid_provider(element)
+        else _mark(element, numbers, names=names or key in _FREE_FIELDS)
+        for key, element in value.items()
+    }
 
-    def _replace(self, text: str) -> str:
-        """Keep the length where it is longer than a mark, and a line feed at the end."""
-        mark = f"{MARK}{next(self._made):010d}"
-        return mark.ljust(len(text.rstrip("\n")), "X") + ("\n" if text.endswith("\n") else "")
 
-
-def generate(
-    seed: int, size: int | str, now: datetime, *, marked: bool = False
-) -> Iterator[tuple[str, Document]]:
-    """Generate documents, each with the collection that it belongs to.
+def generate(seed: int, size: int | str, now: datetime, *, marked: bool = False) -> Iterator[Item]:
+    """Generate documents of the month before `now`, each with the name of its collection.
 
     Args:
-        seed: the same seed, size and time give the same documents.
-        size: how many events there are, or a name of `SIZES`; all else grows with it.
-        now: the time before which all was created, most of it in business hours of a month.
-        marked: every text but lawful provider ids, names of free fields and ids included, holds
-            `MARK` and a number of its own, in upper case; for tests that seek leaks.
-
-    Raises:
-        ValueError: the size is no name and negative, or too large to be marked.
+        seed: the same arguments give the same documents.
+        size: how many events there are, or a name of `SIZES`; everything else grows with it.
+        now: the newest documents are a day older.
+        marked: for tests that look for leaks: `MARK` in every id, and in every text but valid
+            provider ids. Raises ValueError beyond `MARKED_SIZE`.
     """
     events = size_of(size)
     if marked and events > MARKED_SIZE:
         raise ValueError(f"at most {MARKED_SIZE} events can be marked, not {events}")
-    items = _everything(_Dice(seed, now, marked=marked), events)
-    if not marked:
-        return items
-    marker = _Marker()
-    return ((collection, marker.mark_document(document)) for collection, document in items)
+    items = _Maker(seed, now, marked=marked).everything(events)
+    numbers = itertools.count()
+    return ((name, _mark(document, numbers)) for name, document in items) if marked else items
 
 
 def size_of(size: int | str) -> int:
-    """Tell how many events a size means.
-
-    Raises:
-        ValueError: it is neither a name of `SIZES` nor a whole number from 0 on.
-    """
-    try:
-        events = SIZES.get(str(size)) or int(size)
-    except ValueError:
-        events = -1
-    if events < 0:
+    """The number of events that a size means; raises ValueError if it is invalid."""
+    events = str(SIZES.get(str(size), size))
+    if not events.isdecimal():
         raise ValueError(f"size {size!r} is neither {', '.join(SIZES)} nor a number from 0 on")
-    return events
+    return int(events)
 
 
-def count(items: Iterable[tuple[str, Document]]) -> Expected:
-    """Count in plain Python what Novu's queries must answer to these documents."""
+def count(items: Iterable[Item]) -> Expected:
+    """Count what Novu's queries answer to these documents."""
     documents: Counter[str] = Counter()
     providers: Counter[str] = Counter()
     steps = 0
@@ -282,379 +275,96 @@ def count(items: Iterable[tuple[str, Document]]) -> Expected:
 
 
 def provider_of(integration: Mapping[str, Any]) -> str:
-    """Tell under which provider an integration counts: its own, `unknown` or `other`."""
+    """The provider that an integration counts for: its own, `unknown` or `other`."""
     provider = integration.get("providerId")
     if provider is None:
         return "unknown"
-    return str(provider) if is_lawful_provider(provider) else "other"
+    return str(provider) if is_valid_provider(provider) else "other"
 
 
-def is_lawful_provider(provider: object) -> bool:
-    """Tell whether a provider id may leave as it is."""
-    return isinstance(provider, str) and _LAWFUL_PROVIDER.fullmatch(provider) is not None
+def is_valid_provider(provider: object) -> bool:
+    """Whether a provider id is sent as it is."""
+    return isinstance(provider, str) and _VALID_PROVIDER.fullmatch(provider) is not None
 
 
 def load(
-    database: Database[Document],
-    *,
-    seed: int,
-    size: int | str,
-    now: datetime,
-    marked: bool = False,
-    batch: int = 1000,
+    database: Database[Document], *, seed: int, size: int | str, now: datetime, marked: bool = False
 ) -> Expected:
-    """Insert generated documents into a database.
-
-    Args:
-        database: where to; what it holds already stays.
-        seed: as in `generate`.
-        size: as in `generate`.
-        now: as in `generate`.
-        marked: as in `generate`.
-        batch: documents of one insertion.
-
-    Returns:
-        What Novu's queries must answer if the database was empty.
-
-    Raises:
-        pymongo.errors.PyMongoError: the database can't be reached or refuses.
-    """
-    return count(_insert(database, generate(seed, size, now, marked=marked), batch))
+    """Insert generated documents; returns what Novu's queries answer if the database was empty."""
+    return count(_insert(database, generate(seed, size, now, marked=marked)))
 
 
-def write(
-    database: Database[Document],
-    rate: float,
-    seconds: float,
-    *,
-    seed: int = 1,
-    stop: threading.Event | None = None,
-    keep: float = 3600,
-) -> Written:
-    """Write to a database as a living Novu does: events, subscribers, and old events pruned.
+def _insert(database: Database[Document], items: Iterator[Item]) -> Iterator[Item]:
+    for collection, run in itertools.groupby(items, key=lambda item: item[0]):
+        documents = (document for _, document in run)
+        while batch := list(itertools.islice(documents, 1000)):
+            database[collection].insert_many(batch, ordered=False)
+            yield from ((collection, document) for document in batch)
 
-    Of five documents inserted four are events; for five inserted one old event is deleted. The
-    ids are made by the driver at the moment of the insertion.
+
+def write(database: Database[Document], rate: float, seconds: float) -> Mapping[str, int]:
+    """Write as a live Novu does: of five documents four are events; then one old event is deleted.
 
     Args:
         database: where to.
-        rate: insertions a second.
-        seconds: for how long; a database slower than the rate takes longer.
-        seed: of the contents.
-        stop: set by another thread to end early.
-        keep: only events whose id is older than this many seconds are deleted, so that a test
-            can delete nothing that has not been counted as created.
+        rate: insertions per second.
+        seconds: for how long; a slow database takes longer.
 
     Returns:
-        How many documents were written and deleted.
-
-    Raises:
-        pymongo.errors.PyMongoError: the database can't be reached or refuses.
+        What was inserted, by collection, and what was "deleted".
     """
-    stop = stop or threading.Event()
-    dice = _Dice(seed, datetime.now(UTC), marked=False)
-    target = _invent_target(dice)
-    done: Counter[str] = Counter()
-    begin = time.monotonic()
+    maker, started, done = _Maker(1, datetime.now(UTC)), time.monotonic(), Counter[str]()
+    ids = {name: maker.id(maker.now) for name in ("_environmentId", "_organizationId")}
+    place = _Environment(ids, [maker.id(maker.now)], [maker.subscriber(_Environment(ids), 0)])
     for n in range(int(rate * seconds)):
-        if stop.wait(max(0.0, begin + n / rate - time.monotonic())):
-            break
-        collection = "subscribers" if n % 5 == 4 else "notifications"  # noqa: PLR2004 - the fifth
-        database[collection].insert_one(_live(dice, target, collection))
-        done[collection] += 1
+        time.sleep(max(0.0, started + n / rate - time.monotonic()))
+        name = "subscribers" if n % 5 == 4 else "notifications"  # noqa: PLR2004
+        document = maker.subscriber(place, 0) if name == "subscribers" else maker.event(place, 0)
+        now = datetime.now(UTC)
+        document |= {"_id": ObjectId(), "createdAt": now, "updatedAt": now}
+        database[name].insert_one(document)
+        done[name] += 1
         if n % 5 == 0:
-            done["deleted"] += _delete_oldest(database, keep)
-    return Written(done["notifications"], done["subscribers"], done["deleted"])
-
-
-def _live(dice: _Dice, target: _Target, collection: str) -> Document:
-    if collection == "subscribers":
-        document = _subscriber(dice, target.place, 0, _person(dice, dice.random.randrange(10**6)))
-    else:
-        document = _event(dice, target, 0)
-    now = datetime.now(UTC)
-    return document | {"_id": ObjectId(), "createdAt": now, "updatedAt": now}
-
-
-def _delete_oldest(database: Database[Document], keep: float) -> int:
-    oldest = ObjectId.from_datetime(datetime.now(UTC) - timedelta(seconds=keep))
-    found = database["notifications"].find_one_and_delete(
-        {"_id": {"$lt": oldest}}, projection={"_id": 1}, sort=[("_id", 1)]
-    )
-    return 0 if found is None else 1
-
-
-def _everything(dice: _Dice, events: int) -> Iterator[Item]:
-    organizations = 2 + events // 5000
-    targets: list[_Target] = []
-    for n in range(organizations):
-        places, items = _organization(dice, n)
-        yield from items
-        if n == organizations - 1:
-            break  # the last one is fresh: it has what Novu makes for it, and nothing else
-        pair = [_Target(place) for place in places]
-        for item in _contents(dice, places, n, events // (4 * organizations) + 10):
-            for target in pair:
-                target.note(*item)
-            yield item
-        targets += pair
-    for n in range(events):
-        yield "notifications", _event(dice, targets[n % len(targets)], n // len(targets))
-
-
-def _organization(dice: _Dice, n: int) -> tuple[list[_Place], list[Item]]:
-    """Make an organization as Novu does: with two environments, each with its inbox."""
-    owner = dice.stamped(_user(dice))
-    organization = dice.stamped(
-        {
-            "name": dice.word().title(),
-            "apiServiceLevel": "free",
-            "defaultLocale": "en_US",
-            "domain": "example.org",
-        }
-    )
-    items: list[Item] = [("organizations", organization), ("users", owner)]
-    items += [("users", dice.stamped(_user(dice))) for _ in range(n % 3)]
-    places = []
-    for name in ("Development", "Production"):
-        environment = _environment(dice, name, organization["_id"], owner["_id"])
-        place = _Place(organization["_id"], environment["_id"], owner["_id"])
-        items.append(("environments", environment))
-        items.append(("integrations", _integration(dice, place, 0, ("novu", "in_app"))))
-        places.append(place)
-    return places, items
-
-
-def _contents(dice: _Dice, places: list[_Place], n: int, subscribers: int) -> Iterator[Item]:
-    """Fill both environments of an organization alike; the first also with all that is odd."""
-    providers = [_PROVIDERS[(n + i) % len(_PROVIDERS)] for i in range(3 + n % 4)]
-    people = (_person(dice, i) for i in range(subscribers))
-    for place in places:
-        for i, provider in enumerate(providers, start=1):
-            yield "integrations", _integration(dice, place, i, provider)
-        for i in range(12):
-            yield "notificationtemplates", _workflow(dice, place, i)
-        for i in range(len(_TOPICS)):
-            yield "topics", _topic(dice, place, i)
-    for i, person in enumerate(people):
-        for place in places:
-            yield "subscribers", _subscriber(dice, place, i, person)
-    if n == 0:
-        yield from _oddities(dice, places[0])
-
-
-def _oddities(dice: _Dice, place: _Place) -> Iterator[Item]:
-    for odd in _ODD_PROVIDERS:
-        integration = _integration(dice, place, 0, ("sendgrid", "email"))
-        yield "integrations", _with(integration, "providerId", odd)
-    for odd in _ODD_STEPS:
-        yield "notificationtemplates", _with(_workflow(dice, place, 0), "steps", odd)
-
-
-def _with(document: Document, field: str, value: object) -> Document:
-    if value is _ABSENT:
-        return {name: kept for name, kept in document.items() if name != field}
-    return document | {field: value}
-
-
-def _user(dice: _Dice) -> Document:
-    first, last = dice.word(), dice.word()
-    return {
-        "firstName": first,
-        "lastName": last,
-        "email": f"{first}.{last}@example.org",
-        "password": f"$2b$10${dice.hex(11)}",
-        "tokens": [],
-    }
-
-
-def _environment(dice: _Dice, name: str, organization: ObjectId, owner: ObjectId) -> Document:
-    key = {"key": f"nvsk.{dice.hex(16)}:{dice.hex(16)}", "hash": dice.hex(32), "_userId": owner}
-    fields = {
-        "name": name,
-        "identifier": dice.hex(6),
-        "_organizationId": organization,
-        "apiKeys": [key],
-    }
-    return dice.stamped(fields)
-
-
-def _integration(dice: _Dice, place: _Place, index: int, provider: tuple[str, str]) -> Document:
-    name, channel = provider
-    secrets = {
-        "apiKey": f"nvsk.{dice.hex(16)}:{dice.hex(16)}",
-        "from": "no-reply@example.org",
-    }
-    fields = {
-        **place.ids(),
-        "providerId": name,
-        "channel": channel,
-        "credentials": {"hmac": False} if channel == "in_app" else secrets,
-        "active": True,
-        "name": name.title(),
-        "identifier": f"{name}-{dice.hex(4)}",
-        "primary": index == 1,
-    }
-    return dice.deletable(index, place, fields)
-
-
-def _workflow(dice: _Dice, place: _Place, index: int) -> Document:
-    name = f"{_WORKFLOWS[index % len(_WORKFLOWS)]} {index}"
-    identifier = name.lower().replace(" ", "-")
-    trigger = {
-        "_id": dice.object_id(dice.moment()),
-        "type": "event",
-        "identifier": identifier,
-        "variables": [],
-    }
-    fields = {
-        "name": name,
-        "active": True,
-        "type": "BRIDGE",
-        "origin": "novu-cloud",
-        "status": "ACTIVE",
-        "draft": False,
-        "tags": [identifier.split("-", 1)[0]],
-        "triggers": [trigger],
-        "steps": [_step(dice, n) for n in range(1 + index % 4)],
-        **place.ids(),
-    }
-    return dice.deletable(index, place, fields)
-
-
-def _step(dice: _Dice, n: int) -> Document:
-    return {
-        "_id": dice.object_id(dice.moment()),
-        "active": True,
-        "stepId": f"step-{n}",
-        "type": "REGULAR",
-        "filters": [],
-        "_templateId": dice.object_id(dice.moment()),
-        "metadata": {},
-        "variants": [],
-    }
-
-
-def _topic(dice: _Dice, place: _Place, index: int) -> Document:
-    key = _TOPICS[index]
-    return dice.stamped({**place.ids(), "key": key, "name": key.replace(":", " ").title()})
-
-
-def _person(dice: _Dice, number: int) -> Document:
-    first, last = dice.word(), dice.word()
-    return {
-        "firstName": first.title(),
-        "lastName": last.title(),
-        "phone": f"+49000{dice.random.randrange(10**7):07d}",
-        "subscriberId": f"user-{number:06d}",
-        "email": f"{first}.{last}@example.org",
-        "locale": "en_US",
-        "data": {"plan": dice.random.choice(("free", "pro"))},
-    }
-
-
-def _subscriber(dice: _Dice, place: _Place, index: int, person: Document) -> Document:
-    return dice.deletable(index, place, {**place.ids(), **person})
-
-
-def _event(dice: _Dice, target: _Target, index: int) -> Document:
-    subscriber = target.subscribers[index % len(target.subscribers)]
-    return dice.stamped(
-        {
-            "_templateId": target.workflows[index % len(target.workflows)],
-            **target.place.ids(),
-            "_subscriberId": subscriber["_id"],
-            "transactionId": f"txn_{dice.hex(4)}",
-            "channels": ["in_app", "email"],
-            "to": {"subscriberId": subscriber["subscriberId"]},
-            "payload": {"orderId": f"A-{dice.random.randrange(10**6)}"},
-            "tags": ["order"],
-        }
-    )
-
-
-def _invent_target(dice: _Dice) -> _Target:
-    ids = [dice.object_id(dice.moment()) for _ in range(4)]
-    place = _Place(ids[0], ids[1], ids[2])
-    return _Target(place, [ids[3]], [dice.stamped(_person(dice, 0))])
-
-
-def _insert(database: Database[Document], items: Iterator[Item], batch: int) -> Iterator[Item]:
-    """Insert on the way; documents of one collection that follow each other go together."""
-    for collection, run in itertools.groupby(items, key=lambda item: item[0]):
-        documents = (document for _, document in run)
-        while chunk := list(itertools.islice(documents, batch)):
-            database[collection].insert_many(chunk, ordered=False)
-            yield from ((collection, document) for document in chunk)
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Data in the shape of Novu's database.")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same data")
-    sizes = ", ".join(f"{name} ({events})" for name, events in SIZES.items())
-    parser.add_argument("--size", default="small", help=f"how many events: a number, or {sizes}")
-    parser.add_argument("--now", type=datetime.fromisoformat, help="all is older (default: now)")
-    parser.add_argument("--url", help="load into this database; without it, print")
-    parser.add_argument("--replace", action="store_true", help="drop the collections first")
-    parser.add_argument("--marked", action="store_true", help=f"every text holds {MARK}")
-    parser.add_argument("--write", type=float, metavar="RATE", help="write so many a second")
-    parser.add_argument("--seconds", type=float, default=60, help="for how long (default: 60)")
-    return parser.parse_args(arguments)
-
-
-def _fill(database: Database[Document], options: argparse.Namespace, now: datetime) -> int:
-    found = sorted(set(COLLECTIONS) & set(database.list_collection_names()))
-    if found and not options.replace:
-        print(f"{database.name} holds {', '.join(found)} already; --replace drops them first")
-        return 1
-    for collection in found:
-        database.drop_collection(collection)
-    expected = load(database, seed=options.seed, size=options.size, now=now, marked=options.marked)
-    for collection, documents in expected.documents.items():
-        print(f"{collection:22}{documents:>10}")
-    print(f"{'steps':22}{expected.steps:>10}")
-    for provider, integrations in sorted(expected.providers.items()):
-        print(f"{'provider ' + provider:22}{integrations:>10}")
-    return 0
-
-
-def _print(options: argparse.Namespace, now: datetime) -> int:
-    for collection, document in generate(options.seed, options.size, now, marked=options.marked):
-        print(dumps({collection: document}, json_options=RELAXED_JSON_OPTIONS))
-    return 0
-
-
-def _connect(options: argparse.Namespace, now: datetime) -> int:
-    client: MongoClient[Document] = MongoClient(options.url, appname="novu-data")
-    with client:
-        database = client.get_default_database(DEFAULT_DATABASE)
-        if options.write is None:
-            return _fill(database, options, now)
-        written = write(database, options.write, options.seconds, seed=options.seed)
-        print(
-            f"{written.events} events and {written.subscribers} subscribers written, "
-            f"{written.deleted} old events deleted"
-        )
-        return 0
+            # Not the last hour's, so that everything deleted was counted as created before.
+            old = {"_id": {"$lt": ObjectId.from_datetime(now - timedelta(hours=1))}}
+            found = database["notifications"].find_one_and_delete(old, sort=[("_id", 1)])
+            done["deleted"] += found is not None
+    return done
 
 
 def main(arguments: list[str]) -> int:
-    """Print, load or write; the exit code."""
-    options = _parse(arguments)
-    now = (options.now or datetime.now(UTC)).astimezone(UTC)
+    """Load or write; returns the exit code."""
+    sizes = ", ".join(f"{name} ({events})" for name, events in SIZES.items())
+    parser = argparse.ArgumentParser(description="Data in the shape of Novu's database.")
+    parser.add_argument("--url", required=True, help="the database")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same data")
+    parser.add_argument(
+        "--size", type=size_of, default="small", help=f"how many events: a number, or {sizes}"
+    )
+    parser.add_argument("--replace", action="store_true", help="drop the collections first")
+    parser.add_argument("--write", type=float, metavar="RATE", help="write so many per second")
+    parser.add_argument("--seconds", type=float, default=60, help="for how long (default: 60)")
+    options = parser.parse_args(arguments)
     try:
-        generate(options.seed, options.size, now, marked=options.marked)
-    except ValueError as error:
-        print(f"--size: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _print(options, now) if options.url is None else _connect(options, now)
-    except BrokenPipeError:  # `| head` has enough; what is still in the buffer has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (PyMongoError, ValueError) as error:  # its text may hold a piece of the URL
+        with MongoClient[Document](options.url, appname="novu-data") as client:
+            return _fill(client.get_default_database(DEFAULT_DATABASE), options)
+    except (PyMongoError, ValueError) as error:  # the text may contain a part of the URL
         print(f"The database can't be used: {type(error).__name__}", file=sys.stderr)
         return 1
+
+
+def _fill(database: Database[Document], options: argparse.Namespace) -> int:
+    if options.write is not None:
+        print(dict(write(database, options.write, options.seconds)))
+        return 0
+    found = sorted(set(COLLECTIONS) & set(database.list_collection_names()))
+    if found and not options.replace:
+        print(f"{database.name} already has {', '.join(found)}; --replace drops them first")
+        return 1
+    for collection in found:
+        database.drop_collection(collection)
+    print(load(database, seed=options.seed, size=options.size, now=datetime.now(UTC)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,97 +1,79 @@
-"""The native servers as objects: a test's own, or the shared ones of `stack.py up`.
+"""The native servers as objects: private to a test, or the shared ones of `stack.py up`.
 
-Each listens on 127.0.0.1 only, is polled until it answers, and can be stopped, killed, paused and
-started again on the same port with the same data. Unless `detached`, the kernel ends it when the
-thread that started it ends, so nothing outlives a killed test run: start servers from the main
-thread.
+Each listens on 127.0.0.1, is polled until it answers, and can be stopped, killed and restarted
+on the same port with the same data. Unless `detached`, the kernel ends it when the thread
+that started it ends, so nothing outlives a killed test run: start servers from the main thread.
 """
 
 import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 
 from stack_build import (
     CHROOT_ENVIRONMENT,
     HERE,
-    POSTGRES_BIN,
     Binaries,
+    Postgres,
     StackError,
     build,
-    copy_template,
     launch_command,
     need_root,
-    postgres_options,
-    private_name,
-    psql_command,
     remove_tree,
-    run_inside,
 )
 
 HOST = "127.0.0.1"
-POLL_SECONDS = 0.05
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+START_SECONDS = 180.0
 _GIVEN: set[int] = set()
-
-
-# --- processes -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process by its number and start time: a number that is used again is another process."""
+    """A process by its id and start time, as ids are reused."""
 
     pid: int
     ticks: int
 
     def alive(self) -> bool:
-        """Whether it still runs; a child of ours that has ended is reaped on the way."""
+        """Whether it still runs; reaps a child of ours that has ended."""
         state, ticks = state_and_start(self.pid)
         if ticks != self.ticks:
             return False
+        # A child may be a zombie while its other threads still run; only waitpid knows.
         with contextlib.suppress(ChildProcessError):
             return os.waitpid(self.pid, os.WNOHANG)[0] == 0
         return state not in "ZX"
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, to this very process only."""
+        """Send a signal, unless it has ended."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def end(self, number: signal.Signals, seconds: float) -> None:
-        """Ask it to end, wait, and kill it if it has not ended by then."""
-        self.send(signal.SIGCONT)
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end; kill it after a minute."""
         self.send(number)
-        if not poll(lambda: not self.alive(), seconds):
-            self.kill()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.send(signal.SIGKILL)
-        poll(lambda: not self.alive(), 60)
+        self.send(signal.SIGCONT)
+        if not poll(lambda: not self.alive(), 60):
+            self.send(signal.SIGKILL)
+            poll(lambda: not self.alive(), 60)
 
 
 def state_and_start(pid: int) -> tuple[str, int]:
-    """A process's state and its start in clock ticks since boot (proc(5)); X and 0 if it is gone.
-
-    A child is to be waited for even as a zombie: its first thread ends before the others do.
-    """
+    """A process's state and its start in clock ticks since boot (proc(5)); X, 0 if it is gone."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -100,22 +82,19 @@ def state_and_start(pid: int) -> tuple[str, int]:
 
 
 def poll(condition: Callable[[], bool], seconds: float) -> bool:
-    """Ask until it is so or the time is over; whether it is so."""
+    """Check until the condition holds or the time is over; returns whether it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(0.05)
     return True
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to outgoing connections.
-
-    None is given twice: whoever has it may not listen on it yet, or is just about to end.
-    """
+    """A free port below those of outgoing connections; never the same one twice."""
     while True:
-        # Not by `random`, whose seed pytest-randomly sets anew before each test.
+        # Not `random`: pytest-randomly resets its seed before each test.
         port = 20000 + secrets.randbelow(12000)
         if port not in _GIVEN and port_is_free(port):
             _GIVEN.add(port)
@@ -123,46 +102,29 @@ def free_port() -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether we could listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def connects(port: int) -> bool:
-    """Whether someone listens there."""
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    """Whether a server could listen there."""
+    with contextlib.suppress(OSError):
+        socket.create_server((HOST, port)).close()
+        return True
+    return False
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (our own address)
-            return cast("int", answer.status) == 200  # noqa: PLR2004
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-# --- what all servers have in common -------------------------------------------------------------
+    """Whether a GET succeeds."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310
+        return True
+    return False
 
 
 @dataclass(kw_only=True)
 class Server(ABC):
-    """One server. `folder` holds its log and data; a private one goes away with `close`."""
+    """A server. `folder` holds its log and data; `close` removes it."""
 
     binaries: Binaries = field(default_factory=build)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="otel-novu-")))
     detached: bool = False
-    start_seconds: float = 180
     processes: list[Process] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)  # after the start, as in stack.Servers
 
     @abstractmethod
     def launch(self) -> None:
@@ -173,21 +135,17 @@ class Server(ABC):
         """Whether it answers."""
 
     @property
-    @abstractmethod
     def log(self) -> Path:
-        """Where it logs to; a restart appends."""
-
-    @property
-    @abstractmethod
-    def address(self) -> str:
-        """Where a client finds it."""
+        """Its output; a restart appends."""
+        return self.folder / "log"
 
     def start(self) -> Self:
-        """Start it, or start it again, and wait until it answers."""
+        """Start it, or restart it, and wait until it answers."""
         self.processes.clear()
         try:
             self.launch()
-            self.wait_until(self.ready)
+            poll(lambda: not self.alive() or self.ready(), START_SECONDS)
+            self._must(self.alive() and self.ready())
         except BaseException:
             self.kill()
             raise
@@ -200,20 +158,12 @@ class Server(ABC):
     def stop(self) -> None:
         """End it as an administrator would."""
         for process in reversed(self.processes):
-            process.end(signal.SIGTERM, 60)
+            process.end()
 
     def kill(self) -> None:
-        """End it as a crash would; `start` finds its data again."""
+        """End it as a crash would; the database may lose the writes of the last second."""
         for process in reversed(self.processes):
-            process.kill()
-
-    def pause(self) -> None:
-        """Freeze what talks to clients: the kernel takes connections, and nobody answers them."""
-        self.processes[-1].send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Go on after a pause."""
-        self.processes[-1].send(signal.SIGCONT)
+            process.end(signal.SIGKILL)
 
     def close(self) -> None:
         """Stop it and remove its folder."""
@@ -223,263 +173,131 @@ class Server(ABC):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def spawn(
         self,
         command: Sequence[str],
-        *,
         env: Mapping[str, str],
         root: Path | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> Process:
-        """Start one process, its output going to the log.
+        """Start one process; its output goes to the log."""
+        tie = 0 if self.detached else death_signal
+        command = launch_command(command, folder=str(self.folder), root=root, death_signal=tie)
+        log = (os.POSIX_SPAWN_OPEN, 1, str(self.log), APPEND, 0o644)
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        actions = [nothing, log, (os.POSIX_SPAWN_DUP2, 1, 2)]
+        # Not subprocess, which warns of processes that outlive it.
+        pid = os.posix_spawn(command[0], command, env, file_actions=actions, setsid=True)
+        self.processes.append(Process(pid, state_and_start(pid)[1]))
+        return self.processes[-1]
 
-        Not by `subprocess`, which would complain of shared servers that outlive us.
-        """
-        tie = 0 if self.detached else int(death_signal)
-        folder = "/" if root else str(self.folder)
-        command = launch_command(command, folder=folder, root=root, death_signal=tie)
-        output = (os.POSIX_SPAWN_OPEN, 1, str(self.log), APPEND, 0o644)
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            env,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                output,
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-        )
-        process = Process(pid, state_and_start(pid)[1])
-        self.processes.append(process)
-        return process
+    def output(self) -> str:
+        """The whole log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the condition; if a process ends before, or time does, say so."""
-        poll(lambda: not self.alive() or condition(), self.start_seconds)
-        name = type(self).__name__
-        if not self.alive():
-            raise StackError(f"{name} ended while starting: {self.last_line()} See {self.log}")
-        if not condition():
-            raise StackError(f"{name} gave no answer in {self.start_seconds:g} s; see {self.log}")
-
-    def last_line(self) -> str:
-        """What the log ends with."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return lines[-1].strip() if lines else "its log is empty."
-
-
-# --- database ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """Certificate and key of a server in PEM; with `ca`, clients must show a certificate of it."""
-
-    certificate: Path
-    key: Path
-    ca: Path | None = None
+    def _must(self, started: bool) -> None:  # noqa: FBT001
+        if not started:
+            last = (self.output().splitlines() or ["the log is empty"])[-1].strip()
+            raise StackError(f"{type(self).__name__} did not start: {last}; see {self.log}")
 
 
 @dataclass
 class Database(Server):
-    """FerretDB in front of a PostgreSQL of its own, both in the chroot as user postgres.
+    """FerretDB on a PostgreSQL of its own, both in the chroot.
 
-    Login `root`, password `secret`, as in Novu's example .env. `create_login` makes others, but
-    FerretDB 2.7 lets every login do everything. With `tls` it listens on `tls_port` too.
+    Login `root`, password `secret`. FerretDB 2.7 lets every login do everything.
     """
 
     _: KW_ONLY
     folder: Path = Path()
     port: int = 0
-    tls: TlsFiles | None = None
-    tls_port: int = 0
-    name: str = field(default_factory=private_name)
+    name: str = field(default_factory=lambda: f"p{os.getpid()}-{secrets.token_hex(3)}")
 
     def __post_init__(self) -> None:
-        """Its folder is in the chroot; a test's temporary one would be out of its reach."""
-        self.folder = self.binaries.chroot / "srv" / self.name
-
-    @property
-    def log(self) -> Path:
-        """FerretDB's and PostgreSQL's lines."""
-        return self.folder / "log"
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"{HOST}:{self.port}"
+        """Its folder is in the chroot."""
+        self.postgres = Postgres(self.binaries.chroot, self.name)
+        self.folder = self.postgres.folder
 
     def url(self, database: str = "novu-db", login: str = "root:secret") -> str:
-        """As `MONGO_URL` would have it."""
-        return f"mongodb://{login}@{self.address}/{database}?authSource=admin"
-
-    def tls_url(self, database: str = "novu-db", login: str = "root:secret") -> str:
-        """The same over TLS; the client adds `tlsCAFile`."""
-        return f"mongodb://{login}@{HOST}:{self.tls_port}/{database}?authSource=admin&tls=true"
+        """As in `MONGO_URL`."""
+        return f"mongodb://{login}@{HOST}:{self.port}/{database}?authSource=admin"
 
     def launch(self) -> None:
-        """PostgreSQL first, FerretDB when that answers."""
-        need_root("starting the database")
+        """Start PostgreSQL, then FerretDB."""
+        need_root("Starting the database")
         self.port = self.port or free_port()
+        self.addresses = {"mongo_url": self.url()}
         if not (self.folder / "data").exists():
-            sweep(self.binaries.chroot / "srv")
-            copy_template(self.binaries, self.name)
-        self.launch_postgres()
-        self.launch_ferretdb()
-
-    def ready(self) -> bool:
-        """PostgreSQL answered before FerretDB was started: that this listens is enough."""
-        return connects(self.port)
-
-    def launch_postgres(self) -> None:
-        """Start PostgreSQL; after a kill its old children may hold its memory for a moment more."""
-        command = [f"{POSTGRES_BIN}/postgres", "-D", f"/srv/{self.name}/data"]
-        command += postgres_options(self.name).split()
-        deadline = time.monotonic() + self.start_seconds
-        while True:
-            postgres = self.spawn_inside(command, signal.SIGQUIT)
-            poll(lambda p=postgres: not p.alive() or self.postgres_answers(), self.start_seconds)  # type: ignore[misc]
-            if postgres.alive() and self.postgres_answers():
-                return
-            if time.monotonic() > deadline or "shared memory" not in self.recent_log():
-                raise StackError(f"PostgreSQL did not start: {self.last_line()} See {self.log}")
-            self.processes.clear()
-            time.sleep(0.2)
-
-    def recent_log(self) -> str:
-        """The log's end."""
-        return self.log.read_text(errors="replace")[-1000:]
-
-    def postgres_answers(self) -> bool:
-        """Whether SQL can be run."""
-        if not (self.folder / ".s.PGSQL.5432").exists():
-            return False
-        try:
-            self.sql("SELECT 1")
-        except StackError:
-            return False
-        return True
-
-    def launch_ferretdb(self) -> None:
-        """Start FerretDB, its own telemetry off, its state where PostgreSQL's is."""
+            _sweep(self.binaries.chroot / "srv")
+            self.postgres.create_folder()
+            data = str(self.binaries.template / "data")
+            subprocess.run(["cp", "-a", "--reflink=auto", data, str(self.folder)], check=True)
+        self._must(poll(self._launch_postgres, START_SECONDS))
         with contextlib.suppress(FileExistsError):
             os.link(self.binaries.ferretdb, self.folder / "ferretdb")
         command = [
             f"/srv/{self.name}/ferretdb",
             f"--postgresql-url=postgres://postgres@/postgres?host=/srv/{self.name}",
-            f"--listen-addr={self.address}",
+            f"--listen-addr={HOST}:{self.port}",
             "--debug-addr=-",
             f"--state-dir=/srv/{self.name}",
             "--log-level=WARN",
-            *self.tls_options(),
         ]
-        self.spawn_inside(command, signal.SIGKILL)
+        self.spawn(command, CHROOT_ENVIRONMENT, self.binaries.chroot)
 
-    def tls_options(self) -> list[str]:
-        """FerretDB's flags for TLS; the files are copied to where it can read them."""
-        if not self.tls:
-            return []
-        self.tls_port = self.tls_port or free_port()
-        options = [f"--listen-tls={HOST}:{self.tls_port}"]
-        for flag, file in (
-            ("cert", self.tls.certificate),
-            ("key", self.tls.key),
-            ("ca", self.tls.ca),
-        ):
-            if file:
-                shutil.copyfile(file, self.folder / f"tls-{flag}.pem")
-                (self.folder / f"tls-{flag}.pem").chmod(0o644)
-                options.append(f"--listen-tls-{flag}-file=/srv/{self.name}/tls-{flag}.pem")
-        return options
+    def ready(self) -> bool:
+        """Whether FerretDB listens."""
+        with contextlib.suppress(OSError):
+            socket.create_connection((HOST, self.port), timeout=1).close()
+            return True
+        return False
 
-    def spawn_inside(self, command: Sequence[str], death_signal: signal.Signals) -> Process:
-        """Start one process in the chroot."""
-        return self.spawn(
-            command,
-            env={**CHROOT_ENVIRONMENT, "FERRETDB_TELEMETRY": "disable"},
-            root=self.binaries.chroot,
-            death_signal=death_signal,
-        )
+    def _launch_postgres(self) -> bool:
+        """After a kill, its old children may hold its memory for a moment; then try again."""
+        self.processes.clear()
+        command = self.postgres.command("postgres", *self.postgres.options())
+        chroot, end = self.binaries.chroot, signal.SIGQUIT
+        postgres = self.spawn(command, CHROOT_ENVIRONMENT, chroot, end)
+        poll(lambda: not postgres.alive() or self._postgres_answers(), START_SECONDS)
+        if postgres.alive():
+            return True
+        self._must("shared memory" in self.output()[-1000:])
+        return False
 
-    def stop(self) -> None:
-        """FerretDB, then PostgreSQL, whose fast way to end is SIGINT."""
-        for process in reversed(self.processes[1:]):
-            process.end(signal.SIGTERM, 30)
-        for process in self.processes[:1]:
-            process.end(signal.SIGINT, 60)
-
-    def sql(self, text: str) -> str:
-        """Run SQL in PostgreSQL; bare rows, fields split by `|`."""
-        return run_inside(self.binaries.chroot, psql_command(self.name), text)
+    def _postgres_answers(self) -> bool:
+        with contextlib.suppress(StackError):
+            return self.postgres.sql("SELECT 1") == "1\n"
+        return False
 
     def analyze(self, database: str | None = None) -> None:
-        """Make counts of all collections, or one database's, cost the same whatever their size.
+        """Freeze the counts of one database's or all collections, so that counting is cheap.
 
-        Until then `count` and `estimatedDocumentCount` are exact and read every row; from then on
-        they stay as they are now, until the next call: an estimate that lags, as after bulk loads.
+        Before, `count` and `estimatedDocumentCount` are exact and read every row; afterwards they
+        answer what they were at the last call.
         """
-        where = f"WHERE database_name = {quoted(database)}" if database else ""
+        where = f"WHERE database_name = '{database}'" if database else ""
         query = f"SELECT collection_id FROM documentdb_api_catalog.collections {where}"  # noqa: S608
-        numbers = self.sql(query).split()
+        numbers = self.postgres.sql(query).split()
         statements = [f"ANALYZE documentdb_data.documents_{number};" for number in numbers]
-        self.sql("\n".join(["SET track_counts = on;", *statements]))
-
-    def create_login(
-        self, user: str, password: str, roles: Sequence[str] = ("readAnyDatabase",)
-    ) -> None:
-        """A further login; its password needs 8 characters of several kinds.
-
-        DocumentDB knows `readAnyDatabase`, or `readWriteAnyDatabase` together with `clusterAdmin`.
-        """
-        request = {
-            "createUser": user,
-            "pwd": password,
-            "roles": [{"role": role, "db": "admin"} for role in roles],
-        }
-        self.sql(f"SELECT documentdb_api.create_user({quoted(json.dumps(request))})")
-
-    def documents(self, database: str, collection: str) -> str:
-        """The PostgreSQL table that holds an existing collection, to be filled by SQL in bulk."""
-        where = f"database_name = {quoted(database)} AND collection_name = {quoted(collection)}"
-        query = f"SELECT collection_id FROM documentdb_api_catalog.collections WHERE {where}"  # noqa: S608
-        number = self.sql(query).strip()
-        if not number:
-            raise StackError(f"There is no collection {collection} in database {database}.")
-        return f"documentdb_data.documents_{number}"
+        self.postgres.sql("\n".join(["SET track_counts = on;", *statements]))
 
 
-def quoted(text: str) -> str:
-    """An SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def sweep(instances: Path) -> None:
-    """Remove what killed test runs left: instances whose maker is gone."""
+def _sweep(instances: Path) -> None:
+    """Remove instances whose owner is gone: killed test runs leave them."""
     for folder in instances.glob("p*-*"):
         owner = folder.name[1:].partition("-")[0]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             remove_tree(folder)
 
 
-# --- collector -----------------------------------------------------------------------------------
-
-
 @dataclass
 class Collector(Server):
-    """The OpenTelemetry Collector with a configuration file.
+    """The OpenTelemetry Collector with a configuration file, and `more` merged over it.
 
-    Its addresses are handed to it in the variables of the repository's collector-config.yaml;
-    `env` adds variables or overrides these, `overrides` are settings as its `--set` takes them
-    (`receivers.otlp.protocols.http.tls.cert_file=...`), `more` further files merged over the first.
+    Its addresses are in the variables of collector-config.yaml; `env` adds or overrides variables.
     """
 
     config: Path
@@ -488,74 +306,39 @@ class Collector(Server):
     grpc_port: int = 0
     http_port: int = 0
     health_port: int = 0
-    overrides: Sequence[str] = ()
     more: Sequence[Path] = ()
     log_offset: int = 0
 
     @property
-    def log(self) -> Path:
-        """Its output, the debug exporter's included."""
-        return self.folder / "collector.log"
-
-    @property
-    def address(self) -> str:
-        """Host and port of OTLP over HTTP."""
-        return f"{HOST}:{self.http_port}"
-
-    @property
     def otlp_http(self) -> str:
-        """As `OTEL_EXPORTER_OTLP_ENDPOINT` would have it for `http/protobuf`."""
+        """As in `OTEL_EXPORTER_OTLP_ENDPOINT` for `http/protobuf`."""
         return f"http://{HOST}:{self.http_port}"
 
     @property
     def otlp_grpc(self) -> str:
-        """As `OTEL_EXPORTER_OTLP_ENDPOINT` would have it for `grpc`."""
+        """As in `OTEL_EXPORTER_OTLP_ENDPOINT` for `grpc`."""
         return f"http://{HOST}:{self.grpc_port}"
 
     def launch(self) -> None:
-        """Start the one process."""
+        """Start the process."""
         self.grpc_port = self.grpc_port or free_port()
         self.http_port = self.http_port or free_port()
         self.health_port = self.health_port or free_port()
+        self.addresses = {"otlp_http": self.otlp_http, "otlp_grpc": self.otlp_grpc}
         self.log_offset = self.log.stat().st_size if self.log.exists() else 0
         command = [str(self.binaries.collector)]
         command += [f"--config={file.resolve()}" for file in (self.config, *self.more)]
-        command += [f"--set={override}" for override in self.overrides]
-        self.spawn(command, env=self.environment())
-
-    def environment(self) -> dict[str, str]:
-        """What it sees: nothing of ours but the path."""
-        return {
-            "PATH": os.environ.get("PATH", os.defpath),
+        addresses = {
             "OTEL_NOVU_COLLECTOR_GRPC_ENDPOINT": f"{HOST}:{self.grpc_port}",
             "OTEL_NOVU_COLLECTOR_HTTP_ENDPOINT": f"{HOST}:{self.http_port}",
             "OTEL_NOVU_COLLECTOR_HEALTH_ENDPOINT": f"{HOST}:{self.health_port}",
             "OTEL_NOVU_COLLECTOR_METRICS_PORT": str(free_port()),
-            **self.env,
         }
+        self.spawn(command, {"PATH": os.defpath, **addresses, **self.env})
 
     def ready(self) -> bool:
-        """It says so itself, once all parts of the pipeline run."""
-        with self.log.open("rb") as file:
-            file.seek(self.log_offset)
-            return b"Everything is ready" in file.read()
-
-    def output(self) -> str:
-        """The whole log."""
-        return self.log.read_text(errors="replace")
-
-
-def validate(config: Path, parts: Binaries, env: Mapping[str, str] | None = None) -> str:
-    """What the collector's own `validate` says against a configuration; empty if nothing."""
-    command = [str(parts.collector), "validate", f"--config={config}"]
-    environment = {"PATH": os.defpath, **(env or {})}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd="/", env=environment
-    )
-    return (done.stdout + done.stderr).strip() if done.returncode else ""
-
-
-# --- Prometheus ----------------------------------------------------------------------------------
+        """Whether it has said that all parts of the pipeline run."""
+        return b"Everything is ready" in self.log.read_bytes()[self.log_offset :]
 
 
 @dataclass
@@ -565,11 +348,6 @@ class Prometheus(Server):
     config: Path = HERE / "prometheus.yml"
     _: KW_ONLY
     port: int = 0
-
-    @property
-    def log(self) -> Path:
-        """Its output."""
-        return self.folder / "prometheus.log"
 
     @property
     def address(self) -> str:
@@ -582,8 +360,9 @@ class Prometheus(Server):
         return f"{self.address}/api/v1/write"
 
     def launch(self) -> None:
-        """Start the one process."""
+        """Start the process."""
         self.port = self.port or free_port()
+        self.addresses = {"prometheus": self.address}
         command = [
             str(self.binaries.prometheus),
             f"--config.file={self.config.resolve()}",
@@ -591,15 +370,11 @@ class Prometheus(Server):
             f"--web.listen-address={HOST}:{self.port}",
             "--web.enable-remote-write-receiver",
         ]
-        self.spawn(command, env={"PATH": os.defpath})
+        self.spawn(command, {"PATH": os.defpath})
 
     def ready(self) -> bool:
         """Its own readiness."""
         return answers(f"{self.address}/-/ready")
-
-    def query(self, promql: str) -> list[dict[str, Any]]:
-        """The result of an instant query."""
-        return ask_prometheus(self.address, promql)
 
 
 def ask_prometheus(address: str, promql: str, at: float | None = None) -> list[dict[str, Any]]:
@@ -607,7 +382,7 @@ def ask_prometheus(address: str, promql: str, at: float | None = None) -> list[d
 
     An instant sees samples of the last 5 minutes only: for hourly ones ask `last_over_time(x[2h])`.
     """
-    question = {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"})
-    url = f"{address}/api/v1/query?{urllib.parse.urlencode(question)}"
-    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 (our own address)
+    query = {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"})
+    url = f"{address}/api/v1/query?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own address
         return cast("list[dict[str, Any]]", json.load(answer)["data"]["result"])

@@ -1,1 +1,1 @@
-"""What each command does and prints, a file each."""
+"""The commands, one module each."""

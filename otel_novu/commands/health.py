@@ -1,62 +1,61 @@
-"""`otel-novu health`: is `run` alive, and was the last report due delivered or kept?"""
+"""`otel-novu health`: is `run` alive, and was the last report due made?"""
 
-import sys
+import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 
-from otel_novu.delivery import spool
+from otel_novu.commands.output import note
 from otel_novu.settings import Settings
-from otel_novu.state import last_report
-from otel_novu.state.directory import StateDirectory, Unreadable
+from otel_novu.state_dir import lock_owner
+from otel_novu.store import Store
 
-# What a report may be late by before something is wrong, seconds.
+# How late a report may be before something is wrong, seconds.
 GRACE = 60.0
 
 
 def health(settings: Settings, now: Callable[[], float] = time.time) -> int:
-    """Tell a container probe; 0 only where all is well.
-
-    Args:
-        settings: what the user set.
-        now: the wall clock, Unix time in seconds.
-    """
-    with StateDirectory.look(settings.state_dir) as state:
-        holder = state.held_by()
-        keeps_nothing = f"; it keeps nothing: {why}" if (why := state.why_not_writable) else ""
-        if holder is None or holder.command != "run":
-            return _ill(f"no `otel-novu run` holds the state directory{keeps_nothing}")
-        if settings.sdk_disabled or not settings.exporters:
-            return _well("run is alive; nothing is to be sent")
-        newest = _newest_reading(state)
-        since = state.held_since()
-        if newest is None and since is not None and now() - since > GRACE:
-            return _ill(f"of its reports none is in the state directory{keeps_nothing}")
-        if newest is None:
-            return _well("run is alive; its first report is not made yet")
-        late = now() - newest - settings.interval
-        if late > GRACE:
-            return _ill(f"the last beacon report is overdue by {late:.0f} s{keeps_nothing}")
-        waiting = len(spool.look(state).reports)
-        kept = f"; {waiting} reports wait for the collector" if waiting else ""
-        return _well(f"run is alive, and its last report was delivered or is kept{kept}")
-
-
-def _newest_reading(state: StateDirectory) -> float | None:
-    readings = [r.read_at for r in spool.look(state).reports if r.meter == "beacon"]
-    try:
-        last = last_report.load(state, "beacon")
-    except Unreadable:
-        last = None
-    if last is not None:
-        readings.append(last.read_at)
-    return max(readings, default=None)
-
-
-def _well(sentence: str) -> int:
-    print(f"ok: {sentence}")
+    """Answer a container probe: 0 only if all is well."""
+    with closing(Store.open_read_only(settings.state_dir)) as store:
+        problem = _problem(settings, store, now())
+        if problem is not None:
+            note(f"not ok: {problem}")
+            return 1
+        waiting = store.waiting()
+    if settings.sdk_disabled or not settings.exporters:
+        print("ok: run is alive; it has nothing to send")
+    else:
+        print(f"ok: run is alive and reports in time; {waiting} reports wait for delivery")
     return 0
 
 
-def _ill(sentence: str) -> int:
-    print(f"not ok: {sentence}", file=sys.stderr)
-    return 1
+def _problem(settings: Settings, store: Store, now: float) -> str | None:
+    owner = lock_owner(settings.state_dir)
+    if not store.readable:
+        return store.fault
+    if owner is None or owner.command != "run":
+        return "no `otel-novu run` uses the state directory"
+    if settings.sdk_disabled or not settings.exporters:
+        return None
+    if why := _not_writable(settings):
+        return f"the state directory can't be written ({why}); reports are kept in memory"
+    last = max([owner.since, *_beacon_times(store)])
+    # The first report is due at once, later ones after an interval.
+    allowed = GRACE + (settings.interval if last > owner.since else 0.0)
+    late = now - last - allowed
+    return f"the last beacon report is {late + GRACE:.0f} s late" if late > 0 else None
+
+
+def _not_writable(settings: Settings) -> str | None:
+    try:
+        if not os.access(settings.state_dir, os.W_OK | os.X_OK):
+            return "permission denied or read-only"
+        return None if os.statvfs(settings.state_dir).f_bavail else "no space left"
+    except OSError as error:
+        return error.strerror
+
+
+def _beacon_times(store: Store) -> list[float]:
+    times = [row.read_at for row in store.listing() if row.scope == "beacon"]
+    last = store.last_attempt("beacon")
+    return times if last is None else [*times, last.read_at]

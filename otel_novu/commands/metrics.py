@@ -1,57 +1,33 @@
-"""`otel-novu metrics`: the tables."""
+"""`otel-novu metrics`: every metric that can be sent, as text, JSON, or Markdown."""
 
 import json
 from typing import Any
 
-from otel_novu.documents import metrics_markdown, settings_markdown
-from otel_novu.metrics import beacon, usage
+from otel_novu import docs
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_name
-from otel_novu.privacy_doc import privacy_markdown
 
-TABLES: tuple[tuple[str, tuple[Metric[Any], ...]], ...] = (
-    (beacon.SCOPE, beacon.BEACON),
-    (usage.SCOPE, usage.USAGE),
-)
+_MARKDOWN = {
+    "markdown": docs.metrics_markdown,
+    "privacy": docs.privacy_markdown,
+    "settings": docs.settings_markdown,
+}
 
 
 def metrics(form: str) -> int:
-    """Print every metric that may leave.
-
-    Args:
-        form: `text`, `markdown` or `json`.
-    """
-    if form == "markdown":
-        print(metrics_markdown(), end="")
-    elif form == "json":
-        for scope, rows in TABLES:
-            for row in rows:
-                print(json.dumps(_document(scope, row)))
-    else:
-        _print_text()
-    return 0
-
-
-def privacy() -> int:
-    """Print every value that leaves, as docs/privacy.md has them."""
-    print(privacy_markdown(), end="")
-    return 0
-
-
-def settings() -> int:
-    """Print every variable, as docs/settings.md has them."""
-    print(settings_markdown(), end="")
-    return 0
-
-
-def _print_text() -> None:
-    width = max(len(row.name) for _, rows in TABLES for row in rows)
-    for scope, rows in TABLES:
-        print(f"{scope}:")
+    """Print the tables; `form` is text, json, markdown, privacy or settings."""
+    if form in _MARKDOWN:
+        print(_MARKDOWN[form](), end="")
+        return 0
+    width = max(len(row.name) for _, _, rows in docs.TABLES for row in rows)
+    for scope, _, rows in docs.TABLES:
+        if form == "text":
+            print(f"{scope}:")
         for row in rows:
-            print(
-                f"  {row.name:{width}}  {row.instrument.value:28} {row.unit:14} {row.description}"
-            )
+            kind = f"{row.instrument.value:28} {row.unit:14}"
+            text = f"  {row.name:{width}}  {kind} {row.description}"
+            print(text if form == "text" else json.dumps(_document(scope, row)))
+    return 0
 
 
 def _document(scope: str, row: Metric[Any]) -> dict[str, Any]:

@@ -1,28 +1,29 @@
-"""`otel-novu reset-id`: a new instance id, unconnected to the old one."""
+"""`otel-novu reset-id`: a new instance id, not connected to the old one."""
 
-from otel_novu.commands.complaint import complain
+from contextlib import closing
+
+from otel_novu.commands.output import fail
+from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id
 from otel_novu.settings import Settings
-from otel_novu.state import identity, pseudonym
-from otel_novu.state.directory import NotKept, StateDirectory
+from otel_novu.state_dir import lock
+from otel_novu.store import Store
 
 
 def reset_id(settings: Settings) -> int:
-    """Make a new instance id, and forget the key of the pseudonyms, which would connect them.
+    """Make a new instance id; drop the pseudonym key, which would connect it to the old one.
 
     Raises:
-        StateError: the state directory can't be used.
-        Held: another process uses the id now.
+        StateDirError: the state directory can't be used.
+        LockedError: another process uses the id now.
     """
     if settings.instance_id is not None:
-        return complain("OTEL_NOVU_INSTANCE_ID is set and decides; change or unset it.")
-    with StateDirectory.open(settings.state_dir) as state, state.lock("reset-id"):
-        try:
-            state.remove(pseudonym.FILE)
-            state.remove(identity.FILE)
-        except NotKept as error:
-            return complain(f"the instance id was not reset: {error.why}.")
-        made = identity.instance_id(None, state)
-    if made.warning is not None:
-        return complain(made.warning)
-    print(f"The instance id is {made.value} from now on; in Prometheus it is a new instance.")
+        return fail("OTEL_NOVU_INSTANCE_ID is set and decides; change or unset it.")
+    with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "reset-id"):
+        if store.fault is not None:
+            return fail(f"The instance id was not reset: {store.fault}.")
+        # The counters go on: their database is hashed with the old key.
+        if not all(store.set(key, None) for key in (PSEUDONYM_KEY, "database", INSTANCE_ID)):
+            return fail(f"The instance id was not reset: {store.fault}.")
+        made = instance_id(settings, store)
+    print(f"The instance id is {made} now; in Prometheus it is a new instance.")
     return 0

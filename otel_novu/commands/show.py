@@ -1,28 +1,30 @@
-"""`otel-novu show`: what would leave, read now; what left last; what the database is asked."""
+"""`otel-novu show`: what would be sent, what was sent last, and what the database is asked."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
-from otel_novu import unread
-from otel_novu.commands.due import decision_in_force, due_clause, next_due
-from otel_novu.delivery import spool
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from otel_novu.commands.output import note, utc
+from otel_novu.commands.running import decision_in_force, next_due
+from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
+from otel_novu.consent import read_decision
+from otel_novu.exporter import SCOPES
+from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id, pseudonym_key
 from otel_novu.metrics import beacon, usage
 from otel_novu.novu_report import beacon_document, usage_document
-from otel_novu.outcome import describe
-from otel_novu.reports import Sources, beacon_meter, usage_meter
+from otel_novu.report import ReportBuilder, make_resource
 from otel_novu.settings import Settings
-from otel_novu.sources.beacon_source import BeaconSource
-from otel_novu.sources.novu_db import commands
-from otel_novu.sources.usage_round import UsageRound
-from otel_novu.state import last_report
-from otel_novu.state.consent import decide, read_admin
-from otel_novu.state.created_file import Unsaved
-from otel_novu.state.directory import StateDirectory, Unreadable
-from otel_novu.state.identity import look_at_instance_id
-from otel_novu.state.pseudonym import Pseudonyms, look_at_pseudonyms
-from otel_novu.times import utc
+from otel_novu.sources.host import pseudonymize, read_host
+from otel_novu.sources.novu import UsageSource, address, queries
+from otel_novu.state_dir import lock_owner
+from otel_novu.store import LastAttempt, Store
 
 Now = Callable[[], float]
 
@@ -35,154 +37,118 @@ def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:
         as_lines: one JSON document a line instead of indented ones.
         now: the wall clock, Unix time in seconds.
     """
-    looked = _Look(settings, now)
+    preview = _Preview(settings, now)
     indent = None if as_lines else 1
-    print(json.dumps(beacon_document(looked.beacon, looked.instance), indent=indent))
-    if looked.usage is not None and len(looked.usage.reasons) < len(usage.FIGURES):
-        print(json.dumps(usage_document(looked.usage.reading), indent=indent))
-    return looked.exit_code
+    print(json.dumps(beacon_document(preview.beacon, preview.instance), indent=indent))
+    if preview.usage is not None and len(preview.failed_figures) < len(usage.FIGURES):
+        print(json.dumps(usage_document(preview.usage), indent=indent))
+    return preview.exit_code
 
 
-def show_otlp(settings: Settings, now: Now = time.time, sources: Sources | None = None) -> int:
-    """Print the very OTLP requests as OTLP/JSON, one a line, the beacon first.
-
-    Args:
-        settings: what the user set.
-        now: the wall clock, Unix time in seconds.
-        sources: what is read; None: this machine, and the database that the settings name.
-    """
-    looked = _Look(settings, now, sources)
-    for body in looked.requests():
+def show_otlp(settings: Settings, now: Now = time.time) -> int:
+    """Print the OTLP requests as OTLP/JSON, one a line, the beacon first."""
+    preview = _Preview(settings, now)
+    for body in preview.requests():
         print(_otlp_json(body))
-    return looked.exit_code
+    return preview.exit_code
 
 
 def show_last(settings: Settings, now: Now = time.time) -> int:
-    """Print what left last of each meter, when and where to, or why not; and what is due next."""
-    wrong = 0
-    with StateDirectory.look(settings.state_dir) as state:
-        holder = state.held_by()
-        in_force = decision_in_force(settings, holder, state)
-        for meter in last_report.METERS:
-            wrong |= _show_last_of(
-                state, meter, lambda last: due_clause(next_due(last, holder, in_force), now())
-            )
-    return wrong
+    """Print what was sent last of each scope, when and where to, or why not; and what is due."""
+    with closing(Store.open_read_only(settings.state_dir)) as store:
+        if not store.readable:
+            note(f"The last reports can't be read: {store.fault}.")
+            return 1
+        owner = lock_owner(settings.state_dir)
+        decision = decision_in_force(settings, store, owner)
+        for scope in SCOPES:
+            attempt = store.last_attempt(scope)
+            if attempt is None:
+                note(f"No {scope} report was tried yet.")
+            else:
+                _print_attempt(attempt, next_due(attempt, owner, decision), now())
+    return 0
 
 
 def show_queries(settings: Settings, now: Now = time.time) -> int:
-    """Print the database commands of a round, as Extended JSON, one a line."""
+    """Print the database commands of a reading, as Extended JSON, one a line."""
     if settings.mongo_url is None:
-        _tell("Neither MONGO_URL nor MONGO_URL_FILE names a database: nothing is asked.")
+        note("Neither MONGO_URL nor MONGO_URL_FILE is set: no database is read.")
         return 1
+    check_mongo_url(settings)
     end = int(now()) - 60
     window = (end - int(settings.interval), end)
-    for line in commands(settings.mongo_url, settings.query_timeout, window):
+    for line in queries(settings.mongo_url, settings.query_timeout, window):
         print(line)
     return 0
 
 
-class _Look:
-    """One reading of host and database that sends and writes nothing."""
+class _Preview:
+    """One reading of host and database; nothing is sent or written."""
 
-    def __init__(self, settings: Settings, now: Now, sources: Sources | None = None) -> None:
-        self._settings = settings
-        self._sources = Sources() if sources is None else sources
-        self._began = now()
-        self.exit_code = 0
-        with StateDirectory.look(settings.state_dir) as state:
-            decision = decide(settings.telemetry, read_admin(state))
-            identity = look_at_instance_id(settings.instance_id, state)
-            self.instance = identity.value
-            if identity.warning is not None:
-                _tell(identity.warning)
-            counts = beacon.DeliveryCounts(_waiting(state), dropped=0, rejected=0, kept_in=0)
-            source = BeaconSource(now, self._pseudonyms(state), self._sources.host)
-            self.beacon = source.read(counts, usage_enabled=decision.enabled)
-            self.usage: UsageRound | None = None
-            if decision.enabled:
-                self.usage = self._read_usage(state, now)
+    def __init__(self, settings: Settings, now: Now) -> None:
+        check_mongo_url(settings)
+        self._settings, self._started = settings, now()
+        self.failed_figures: dict[str, str] = {}
+        self.usage: usage.UsageReading | None = None
+        with closing(Store.open_read_only(settings.state_dir)) as store:
+            _note_missing(settings, store)
+            self.instance = instance_id(settings, store)
+            decision = read_decision(settings, store)
+            host = read_host()
+            if settings.anonymize:
+                host = pseudonymize(host, pseudonym_key(store))
+            counts = beacon.DeliveryCounts(store.waiting() or 0, 0, 0, 0)
+            self.beacon = beacon.BeaconReading(now(), host, decision.enabled, counts)
+            if not decision.enabled:
+                note(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
+            elif settings.mongo_url is None:
+                note(f"{NO_DATABASE}: they are absent.")
             else:
-                _tell(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
+                source = UsageSource(settings.mongo_url, now, lambda: False)
+                created = store.created(address(settings.mongo_url))
+                self.usage, round_ = source.read(created, settings.query_timeout)
+                self.failed_figures = round_.reasons
+                if round_.reasons:
+                    note(usage.describe_failures(round_.reasons))
 
-    def _pseudonyms(self, state: StateDirectory) -> Pseudonyms | None:
-        if not self._settings.anonymize:
-            return None
-        hidden = look_at_pseudonyms(state)
-        if hidden.warning is not None:
-            _tell(hidden.warning)
-        return hidden
+    @property
+    def exit_code(self) -> int:
+        return int(bool(self.failed_figures))
 
     def requests(self) -> Iterator[bytes]:
-        """Make the requests that would be sent, the beacon's first."""
-        beacons = beacon_meter(self._settings, self.instance, self._began)
-        request = beacons.make(self.beacon, self.beacon.timestamp).request
-        if request is not None:
-            yield request.body
+        """Build the requests that would be sent, the beacon's first."""
+        settings = self._settings
+        resource = make_resource(settings.service_name, self.instance, settings.resource_attributes)
+        beacons = ReportBuilder(beacon.SCOPE, beacon.BEACON, resource, self._started)
+        bodies = [beacons.build(self.beacon, self.beacon.timestamp).body]
         if self.usage is not None:
-            usages = usage_meter(self._settings, self.instance, self._began)
-            request = usages.make(self.usage.reading, self.usage.reading.timestamp).request
-            if request is not None:
-                yield request.body
-
-    def _read_usage(self, state: StateDirectory, now: Now) -> UsageRound | None:
-        if self._settings.mongo_url is None:
-            _tell(
-                "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE names Novu's "
-                "database: they are absent."
-            )
-            return None
-        source = self._sources.figures(self._settings, Unsaved(state))
-        round_ = source.read(self._settings.query_timeout, now)
-        for sentence in unread.sentences(round_.reasons, "it would not be sent"):
-            _tell(sentence)
-        self.exit_code = int(bool(round_.reasons))
-        return round_
+            usages = ReportBuilder(usage.SCOPE, usage.USAGE, resource, self._started)
+            bodies.append(usages.build(self.usage, self.usage.timestamp).body)
+        yield from (body for body in bodies if body is not None)
 
 
-def _waiting(state: StateDirectory) -> int:
-    try:
-        return len(spool.look(state).reports)
-    except Unreadable:
-        return 0
+def _note_missing(settings: Settings, store: Store) -> None:
+    if settings.instance_id is None and store.get(INSTANCE_ID) is None:
+        note("No instance id is stored yet; `run` or `once` makes one. This one is an example.")
+    if settings.anonymize and store.get(PSEUDONYM_KEY) is None:
+        note("No pseudonym key is stored yet; `run` or `once` makes one. This one is an example.")
 
 
-def _show_last_of(
-    state: StateDirectory, meter: str, due: Callable[[last_report.LastReport], str]
-) -> int:
-    try:
-        report = last_report.load(state, meter)
-    except Unreadable as error:
-        _tell(f"The last {meter} report can't be read: {error}.")
-        return 1
-    if report is None:
-        _tell(f"No {meter} report was tried yet.")
-        return 0
-    how = describe(report.outcome)
-    _tell(f"{meter}: read {utc(report.read_at)}, tried {utc(report.tried_at)}, {how}.")
-    _tell(f"  to {report.destination}; {due(report)}.")
-    try:
-        print(_otlp_json(report.body))
-    except ValueError:
-        _tell(f"What it said can't be read: last-report-{meter}.json is damaged.")
-        return 1
-    return 0
+def _print_attempt(attempt: LastAttempt, due: float | None, now: float) -> None:
+    next_one = "none is due"
+    if due is not None:
+        next_one = f"the next {'was' if due < now else 'is'} due {utc(due)}"
+    read, tried = utc(attempt.read_at), utc(attempt.tried_at)
+    note(f"{attempt.scope}: read {read}, tried {tried}, {attempt.result}.")
+    note(f"  to {attempt.endpoint}; {next_one}.")
+    print(_otlp_json(attempt.body))
 
 
 def _otlp_json(body: bytes) -> str:
-    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415 - only where it prints
-    from google.protobuf.message import DecodeError  # noqa: PLC0415 - as above
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
-        ExportMetricsServiceRequest,
-    )
-
     try:
         request = ExportMetricsServiceRequest.FromString(body)
     except DecodeError:
-        raise ValueError("no OTLP request") from None
+        return "{}"
     # OTLP/JSON has enumerations as numbers.
     return json.dumps(MessageToDict(request, use_integers_for_enums=True))
-
-
-def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

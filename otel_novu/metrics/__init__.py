@@ -1,1 +1,1 @@
-"""The tables: every metric that leaves, one row each."""
+"""Every metric that is sent, one row each."""

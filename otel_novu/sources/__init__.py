@@ -1,1 +1,1 @@
-"""Where figures come from, one door to each outside system."""
+"""Where figures come from: the host and Novu's database."""

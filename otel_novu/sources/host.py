@@ -1,124 +1,92 @@
-"""The door to the machine that the exporter runs on: its memory, name, address and system."""
+"""The machine that the exporter runs on: memory, name, address, system."""
 
+import hmac
 import platform
+import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address
+
+import psutil
 
 from otel_novu.metrics.beacon import Host
 
-# Novu looks at these interfaces, in this order, and at no other.
+# The only interfaces that Novu looks at, in its order.
 _INTERFACES = ("eth0", "en0")
-
-# TEST-NET-1 (RFC 5737): nobody's address, so that only a default route leads there. Connecting
-# a UDP socket chooses the route and sends nothing.
+# TEST-NET-1 (RFC 5737) belongs to nobody, so only a default route leads there. Connecting a UDP
+# socket selects the route and sends nothing.
 _ANYWHERE = ("192.0.2.1", 9)
-
-# `sys.platform` begins with the key; the values are OpenTelemetry's for `os.type`
-# (semantic conventions 1.44, registry/attributes/os).
-_OS_TYPES = {
-    "linux": "linux",
-    "darwin": "darwin",
-    "win": "windows",
-    "cygwin": "windows",
-    "msys": "windows",
-    "freebsd": "freebsd",
-    "netbsd": "netbsd",
-    "openbsd": "openbsd",
-    "dragonfly": "dragonflybsd",
-    "hp-ux": "hpux",
-    "aix": "aix",
-    "sunos": "solaris",
-    "zos": "zos",
-}
+# OpenTelemetry's `os.type`, where it is not what `sys.platform` begins with.
+_OS_TYPES = dict.fromkeys(("win", "cygwin", "msys"), "windows")
+_OS_TYPES |= {"dragonfly": "dragonflybsd", "hp-ux": "hpux", "sunos": "solaris"}
 
 
 def read_host() -> Host:
-    """Read the machine now: no name is resolved, no packet is sent, nothing waits.
-
-    What can't be read is absent (None), so that the beacon goes out with the rest.
-    """
-    free, total = _read_memory()
+    """Read the machine; no name is resolved and no packet is sent."""
+    free, total = _memory()
     return Host(
         memory_free=free,
         memory_total=total,
         name=_encodable(socket.gethostname()),
-        ip=choose_ip(_read_addresses(), _read_route()),
+        ip=choose_ip(_addresses(), _route()),
         os_type=os_type(sys.platform),
         os_version=_encodable(platform.release()),
     )
 
 
+def pseudonymize(host: Host, key: bytes) -> Host:
+    """Replace name and address by keyed hashes: the first 128 bits of HMAC-SHA256, as hex."""
+
+    def pseudonym(text: str) -> str:
+        return hmac.digest(key, text.encode(), "sha256").hex()[:32]
+
+    return replace(host, name=pseudonym(host.name), ip=pseudonym(host.ip) if host.ip else None)
+
+
 def choose_ip(addresses: Mapping[str, Sequence[str]], route: str | None) -> str | None:
-    """Choose the address that tells the machine: of eth0, else of en0, else of the default route.
-
-    Addresses of the loopback and those that a machine gave itself (169.254/16) are passed over:
-    nobody finds it there. A container on AWS Fargate, for one, has such an address on eth0 and
-    its own on eth1.
-
-    Args:
-        addresses: by name of the interface, its IPv4 addresses in the system's order.
-        route: the IPv4 address from which a packet to anywhere would leave, or None.
-
-    Returns:
-        The IPv4 address, or None where there is none.
-    """
+    """Choose the first external IPv4 address of eth0, else of en0, else of the default route."""
     candidates = [address for name in _INTERFACES for address in addresses.get(name, ())]
-    if route is not None:
-        candidates.append(route)
-    return next(filter(_is_external, candidates), None)
+    return next(filter(_is_external, [*candidates, *([route] if route else [])]), None)
 
 
 def os_type(system: str) -> str:
-    """Translate a name of `sys.platform` into OpenTelemetry's value of `os.type`.
-
-    Returns:
-        One of the well-known values, else the name itself.
-    """
-    return next((value for key, value in _OS_TYPES.items() if system.startswith(key)), system)
+    """Translate a value of `sys.platform` into OpenTelemetry's `os.type`."""
+    name = re.sub("[0-9].*", "", system)
+    return _OS_TYPES.get(name, name)
 
 
 def _is_external(address: str) -> bool:
-    parsed = IPv4Address(address)
-    return not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified)
+    # Link-local: on AWS Fargate eth0 has such an address, and eth1 the container's own one.
+    ip = IPv4Address(address)
+    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified)
 
 
-def _read_memory() -> tuple[int | None, int | None]:
-    import psutil  # noqa: PLC0415 - the door to psutil, opened only when it is used
-
+def _memory() -> tuple[int | None, int | None]:
     try:
         memory = psutil.virtual_memory()
-    except Exception:  # noqa: BLE001 - it parses what the system says; no fault may cost the beacon
+    except Exception:  # noqa: BLE001 - it parses /proc; the rest of the beacon is still sent
         return None, None
     return memory.available, memory.total
 
 
-def _read_addresses() -> Mapping[str, Sequence[str]]:
-    """Read the IPv4 addresses of the interfaces that run, as Novu's `os.networkInterfaces()`."""
-    import psutil  # noqa: PLC0415 - as above
-
-    try:
+def _addresses() -> Mapping[str, Sequence[str]]:
+    """Read the IPv4 addresses of the interfaces that are up, as `os.networkInterfaces()` does."""
+    found = {}
+    with suppress(Exception):  # as above
         found = psutil.net_if_addrs()
-    except Exception:  # noqa: BLE001 - as above
-        return {}
+        # Some sandboxes forbid this one, which asks the drivers.
+        stats = psutil.net_if_stats()
+        found = {name: found[name] for name in found if name in stats and stats[name].isup}
     return {
-        name: [entry.address for entry in found[name] if entry.family == socket.AF_INET]
-        for name in _running(found)
+        name: [entry.address for entry in entries if entry.family == socket.AF_INET]
+        for name, entries in found.items()
     }
 
 
-def _running(names: Iterable[str]) -> Iterable[str]:
-    import psutil  # noqa: PLC0415 - as above
-
-    try:
-        stats = psutil.net_if_stats()
-    except Exception:  # noqa: BLE001 - it asks the drivers too, which some sandboxes forbid
-        return names
-    return [name for name in names if name in stats and stats[name].isup]
-
-
-def _read_route() -> str | None:
+def _route() -> str | None:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(_ANYWHERE)
@@ -128,5 +96,5 @@ def _read_route() -> str | None:
 
 
 def _encodable(text: str) -> str:
-    """Replace bytes of a name that are no UTF-8: protobuf carries none."""
+    """Replace bytes that are not UTF-8: protobuf can't carry them."""
     return text.encode(errors="replace").decode()

@@ -1,0 +1,190 @@
+"""Delivers waiting reports, oldest first, however long the receiver is away."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from otel_novu.log import LOG, FailureLog
+from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable, Sender, describe
+from otel_novu.schedule import boot_time
+from otel_novu.store import LastAttempt, Report, Store
+
+FIRST_BACKOFF, MAX_BACKOFF = 5.0, 300.0
+MAX_RETRY_AFTER = 3600.0
+MAX_REJECTED = 3
+"""Reports of a scope that are rejected in a row: then it is not a report, but the receiver."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Sends what waits in the store.
+
+    Args:
+        store: holds the reports.
+        sender: sends one.
+        timeout: for one attempt, seconds.
+        scopes: returns the scopes that may be sent now.
+        next_due: returns the Unix time of a scope's next report, or None.
+        now: the wall clock, Unix time in seconds.
+        failures: where failures are logged.
+        rejected_points: data points that the receiver said it rejected.
+        outcomes: of the last attempt, by scope.
+    """
+
+    store: Store
+    sender: Sender
+    timeout: float
+    scopes: Callable[[], tuple[str, ...]]
+    next_due: Callable[[str], float | None]
+    now: Callable[[], float]
+    failures: FailureLog
+    rejected_points: int = 0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _deadline: float | None = None  # of the last delivery, on the boot clock
+
+    def wake(self) -> None:
+        """Deliver now: there is a new report, or somebody asks."""
+        self._wake.set()
+
+    def shut_down(self, timeout: float) -> None:
+        """Make one more attempt, then end; returns at once."""
+        self._deadline = boot_time() + timeout
+        self._wake.set()
+
+    def run(self) -> None:
+        """Deliver until `shut_down`."""
+        backoff = FIRST_BACKOFF
+        while True:
+            self._wake.clear()
+            outcome = self._try_to_deliver()
+            if self._deadline is not None:
+                return
+            if outcome is None:
+                backoff = FIRST_BACKOFF
+                self._wake.wait()
+            elif isinstance(outcome, Retryable) and outcome.retry_after:
+                self._obey(min(outcome.retry_after, MAX_RETRY_AFTER))
+            else:
+                self._wake.wait(random.uniform(backoff / 2, backoff))  # noqa: S311 - spreads load
+                backoff = min(2 * backoff, MAX_BACKOFF)
+
+    def deliver(self) -> Outcome | None:
+        """Send what waits once, scope by scope.
+
+        Returns:
+            None if all is delivered, else why not.
+        """
+        rejected = None
+        for scope in self.scopes():
+            outcome = self._deliver_scope(scope)
+            if isinstance(outcome, Retryable):
+                return outcome  # it holds for every scope: the receiver is the same
+            rejected = outcome or rejected
+        return rejected
+
+    def _try_to_deliver(self) -> Outcome | None:
+        try:
+            outcome = self.deliver()
+        except Exception as error:  # noqa: BLE001 - no fault may end the deliveries to come
+            reason = type(error).__name__
+            self.failures.failed("delivery", f"Delivering reports failed ({reason}); retrying.")
+            return Retryable(reason)
+        self.failures.recovered("delivery", "Delivering reports works again.")
+        return outcome
+
+    def _obey(self, seconds: float) -> None:
+        """Wait as the receiver asks, whatever is read meanwhile; only the shutdown ends it."""
+        until = boot_time() + seconds
+        while self._deadline is None and (left := until - boot_time()) > 0:
+            self._wake.clear()
+            self._wake.wait(left)
+
+    def _deliver_scope(self, scope: str) -> Rejected | Retryable | None:
+        while True:
+            rejected: list[tuple[Report, Rejected]] = []
+            outcome: Outcome | None = None
+            for report in self._candidates(scope):
+                outcome = self._send(report)
+                if not isinstance(outcome, Rejected):
+                    break
+                rejected.append((report, outcome))
+            if not isinstance(outcome, Delivered):
+                return outcome
+            # The receiver takes reports: what it rejected before is a fault of those reports.
+            for report, reason in rejected:
+                self.store.reject_report(report, reason.reason)
+                LOG.warning("Dropped a %s report: %s.", scope, describe(reason))
+
+    def _candidates(self, scope: str) -> Iterator[Report]:
+        """Yield the oldest reports, and last the newest: a receiver may reject only what is old."""
+        first: int | None = None
+        for count, report in enumerate(self.store.reports((scope,)), 1):
+            first = first or report.id
+            yield report
+            if count == MAX_REJECTED - 1:
+                break
+        else:
+            return
+        newest = self.store.newest(scope)
+        if newest is not None and newest.id not in (first, report.id):
+            yield newest
+
+    def _send(self, report: Report) -> Outcome:
+        timeout = self.timeout
+        if self._deadline is not None:
+            timeout = min(timeout, self._deadline - boot_time())
+            if timeout <= 0:
+                return Retryable("no time is left")
+        began = time.monotonic()
+        outcome = self.sender.send(report.body, timeout)
+        LOG.debug(
+            "Sent a %s report to %s: %s (%d bytes, %.0f ms).",
+            report.scope,
+            self.sender.endpoint,
+            describe(outcome),
+            len(report.body),
+            1000 * (time.monotonic() - began),
+        )
+        self._record(report, outcome)
+        return outcome
+
+    def _record(self, report: Report, outcome: Outcome) -> None:
+        scope, endpoint = report.scope, self.sender.endpoint
+        self.outcomes[scope] = outcome
+        if isinstance(outcome, Delivered):
+            self.store.delete_report(report)
+            self._delivered(scope, outcome)
+        else:
+            why = describe(outcome)
+            message = f"Sending the {scope} report to {endpoint} failed: {why}; it is kept."
+            self.failures.failed(f"{scope} sending", message)
+        attempt = LastAttempt(
+            scope=scope,
+            read_at=report.read_at,
+            tried_at=self.now(),
+            next_due=self.next_due(scope),
+            endpoint=endpoint,
+            result=describe(outcome),
+            body=report.body,
+        )
+        self.store.save_last_attempt(attempt)
+
+    def _delivered(self, scope: str, outcome: Delivered) -> None:
+        endpoint = self.sender.endpoint
+        self.failures.recovered(
+            f"{scope} sending", f"{scope.capitalize()} reports are delivered to {endpoint} again."
+        )
+        subject = f"{scope} partial success"
+        if outcome.rejected or outcome.message:
+            self.rejected_points += outcome.rejected
+            reason = outcome.message or "no reason given"
+            self.failures.failed(
+                subject,
+                f"{endpoint} rejected {outcome.rejected} data points of the {scope} report: "
+                f"{reason}.",
+            )
+        else:
+            self.failures.recovered(subject, f"{endpoint} accepts all data points again.")

@@ -1,1 +1,0 @@
-"""From a collected report to the collector."""

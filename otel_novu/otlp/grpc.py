@@ -1,0 +1,96 @@
+"""OTLP over gRPC: one report on one channel, within one timeout."""
+
+import os
+import re
+from contextlib import closing
+from urllib.parse import urlsplit
+
+from otel_novu.otlp import fault, response
+from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
+from otel_novu.settings import Compression, Otlp
+from otel_novu.version import __version__
+
+# gRPC logs what is reported here; it reads the variable as it is loaded.
+_VERBOSITY = os.environ.get("GRPC_VERBOSITY")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import grpc  # noqa: E402
+
+if _VERBOSITY is None:
+    del os.environ["GRPC_VERBOSITY"]
+
+_METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+_USER_AGENT = ("grpc.primary_user_agent", f"otel-novu/{__version__}")
+# One attempt, on a connection that no other channel uses.
+_OPTIONS = (_USER_AGENT, ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
+# RESOURCE_EXHAUSTED even without a RetryInfo, unlike the specification: queues and quotas recover.
+_RETRYABLE = re.compile("CANCELLED|RESOURCE_EXHAUSTED|ABORTED|OUT_OF_RANGE|UNAVAILABLE|DATA_LOSS")
+_HINTS = {
+    "UNAUTHENTICATED": fault.CHECK_TOKEN,
+    "PERMISSION_DENIED": fault.CHECK_TOKEN,
+    "UNIMPLEMENTED": f"is {fault.ENDPOINT} the address of an OTLP receiver for metrics?",
+    "UNKNOWN": f"is {fault.ENDPOINT} the collector's address for gRPC (port 4317)?",
+    "RESOURCE_EXHAUSTED": "raise max_recv_msg_size_mib of the collector's OTLP receiver",
+}
+_TOO_LARGE = re.compile("received message larger than max", re.IGNORECASE)
+_NO_CONNECTION = re.compile("failed to connect to all|errors resol|DNS resol|Socket closed")
+_HEADER = re.compile("[0-9a-z_.-]+: [ -~]*")
+
+
+class GrpcSender:
+    """Calls the collector's Export by its name, with the bytes of the report as they are."""
+
+    def __init__(self, otlp: Otlp) -> None:
+        url = urlsplit(otlp.endpoint.reveal())
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        self._target = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        self.endpoint = f"{url.scheme}://{self._target}"
+        self._otlp = otlp
+        self._secret = response.secret_pattern(otlp)
+
+    def send(self, body: bytes, timeout: float) -> Outcome:
+        """Call once, for at most `timeout` seconds; never raises."""
+        if timeout <= 0:
+            return fault.LATE
+        try:
+            headers = self._headers()
+            with closing(self._channel()) as channel:
+                answer = channel.unary_unary(_METHOD, None, None)(body, timeout, headers)
+        except grpc.RpcError as error:
+            return self._judge(error)
+        except Exception as error:  # noqa: BLE001 - a sender never raises
+            return fault.find_cause(error)
+        return response.judge_success(answer, self._secret, response.PROTOBUF)
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        headers = response.basic_auth(self._otlp.endpoint.reveal())
+        headers |= {name.lower(): value.reveal() for name, value in self._otlp.headers.items()}
+        # gRPC would log an invalid value.
+        if not all(_HEADER.fullmatch(f"{name}: {value}") for name, value in headers.items()):
+            raise ValueError
+        return tuple(headers.items())
+
+    def _channel(self) -> grpc.Channel:
+        gzip = self._otlp.compression is Compression.GZIP
+        compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
+        target = f"dns:///{self._target}"
+        if self.endpoint.startswith("http:"):
+            return grpc.insecure_channel(target, _OPTIONS, compression)
+        certificate = self._otlp.client_certificate
+        files = (self._otlp.ca_file, self._otlp.client_key or certificate, certificate)
+        contents = (None if file is None else file.read_bytes() for file in files)
+        credentials = grpc.ssl_channel_credentials(*contents)
+        return grpc.secure_channel(target, credentials, _OPTIONS, compression)
+
+    def _judge(self, error: grpc.RpcError) -> Outcome:
+        code, details = error.code().name, error.details() or ""
+        if code == "DEADLINE_EXCEEDED":
+            return fault.LATE
+        if code == "UNAVAILABLE" and _NO_CONNECTION.match(details):
+            return fault.find(details)
+        message = response.printable(details, self._secret)
+        reason = f'gRPC {code}: "{message}"' if message else f"gRPC {code}"
+        if not _RETRYABLE.fullmatch(code) or _TOO_LARGE.search(details):
+            return Rejected(reason, _HINTS.get(code, "see the receiver's log"))
+        trailers = {each.key: each.value for each in error.trailing_metadata() or ()}
+        status = trailers.get("grpc-status-details-bin", b"")
+        return Retryable(reason, retry_after=response.retry_delay(status))

@@ -1,0 +1,121 @@
+"""OTLP over HTTP: one report on one connection, within one timeout."""
+
+import logging
+import ssl
+import zlib
+from contextlib import closing, suppress
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+
+from otel_novu.otlp import fault, response
+from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
+from otel_novu.settings import Compression, Otlp
+from otel_novu.version import __version__
+
+_MAX_RESPONSE = 64 * 1024
+_MAX_THREADS = 4
+_THREAD = "otel-novu-http"
+_WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
+_HINTS = {
+    **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {fault.ENDPOINT}"),
+    **dict.fromkeys((401, 403), fault.CHECK_TOKEN),
+    **dict.fromkeys((404, 405), f"check the path in {fault.ENDPOINT}; /v1/metrics is added to it"),
+    407: "add user name and password to the URL in HTTP_PROXY",
+    413: "raise max_request_body_size of the collector's OTLP receiver",
+    415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
+}
+
+# urllib3 logs the query of the URL, and header lines that it can't read.
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(lambda record: record.threadName != _THREAD)
+
+
+class HttpSender:
+    """Posts to the collector, through the proxies of the environment."""
+
+    def __init__(self, otlp: Otlp) -> None:
+        url = urlsplit(otlp.endpoint.reveal())
+        url = url._replace(netloc=url.netloc.rpartition("@")[2], fragment="")
+        self.endpoint = url._replace(query="").geturl()
+        self._url = url.geturl()
+        self._otlp = otlp
+        self._secret = response.secret_pattern(otlp)
+        self._threads: list[Thread] = []
+
+    def send(self, body: bytes, timeout: float) -> Outcome:
+        """Post once, for at most `timeout` seconds; never raises.
+
+        urllib3 limits neither the resolver nor a server that sends byte by byte. So a thread posts,
+        and is left behind if it is late.
+        """
+        outcomes: list[Outcome] = [fault.LATE]
+        thread = Thread(
+            target=lambda: outcomes.append(self._try(body, timeout)), name=_THREAD, daemon=True
+        )
+        self._threads = [late for late in self._threads if late.is_alive()]
+        if timeout > 0 and len(self._threads) < _MAX_THREADS:
+            with suppress(RuntimeError):  # the system has no thread left
+                thread.start()
+                self._threads.append(thread)
+                thread.join(timeout)
+        return outcomes[-1]
+
+    def _try(self, body: bytes, timeout: float) -> Outcome:
+        try:
+            return self._post(body, timeout)
+        except Exception as error:  # noqa: BLE001 - a sender never raises
+            return fault.find_cause(error)
+
+    def _post(self, body: bytes, timeout: float) -> Outcome:
+        headers = urllib3.HTTPHeaderDict({"User-Agent": f"otel-novu/{__version__}"})
+        headers.update(response.basic_auth(self._otlp.endpoint.reveal()))
+        for name, value in self._otlp.headers.items():
+            headers[name] = value.reveal().encode(errors="surrogateescape").decode("latin-1")
+        headers.update({"Content-Type": response.PROTOBUF, "Connection": "close"})
+        if wbits := _WBITS.get(self._otlp.compression):
+            headers["Content-Encoding"] = self._otlp.compression.value
+            body = zlib.compress(body, wbits=wbits)
+        options: Any = {
+            "body": body,
+            "headers": headers,
+            # Half for the connection: the host may have a second address.
+            "timeout": urllib3.Timeout(connect=timeout / 2, total=timeout),
+            "redirect": False,
+            "preload_content": False,
+        }
+        with self._pool() as pool, closing(pool.urlopen("POST", self._url, **options)) as answer:
+            return self._judge(answer, answer.read(_MAX_RESPONSE))
+
+    def _pool(self) -> urllib3.PoolManager:
+        url, proxies = urlsplit(self._url), getproxies()
+        context = None
+        if url.scheme == "https":
+            context = ssl.create_default_context(cafile=self._otlp.ca_file)
+            if certificate := self._otlp.client_certificate:
+                # Without a password OpenSSL asks the terminal for that of an encrypted key.
+                context.load_cert_chain(certificate, self._otlp.client_key, password="")
+        proxy = proxies.get(url.scheme) or proxies.get("all")
+        if not proxy or proxy_bypass(url.netloc):
+            return urllib3.PoolManager(retries=False, ssl_context=context)
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        auth = {f"proxy-{name}": value for name, value in response.basic_auth(proxy).items()}
+        return urllib3.ProxyManager(proxy, proxy_headers=auth, retries=False, ssl_context=context)
+
+    def _judge(self, answer: urllib3.BaseHTTPResponse, body: bytes) -> Outcome:
+        status = answer.status
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if status // 100 == 2:  # noqa: PLR2004 - success
+            return response.judge_success(body, self._secret, kind)
+        message = response.printable(response.error_message(body, kind), self._secret)
+        reason = f'HTTP {status}: "{message}"' if message else f"HTTP {status}"
+        # The specification has 429, 502, 503 and 504; a report outlives what causes a 500, too.
+        if status not in (408, 429) and status // 100 != 5:  # noqa: PLR2004 - server errors
+            return Rejected(reason, _HINTS.get(status, "see the receiver's log"))
+        delay = None
+        with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+            delay = urllib3.Retry().get_retry_after(answer)
+        return Retryable(reason, retry_after=delay)

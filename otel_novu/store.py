@@ -1,0 +1,409 @@
+"""The state of one exporter in one SQLite file: identity, admin setting, counters, reports."""
+
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from otel_novu.state_dir import check_directory, create_file, make_directory
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT = 5.0  # seconds that one process waits for another's transaction
+
+# No STRICT and no RETURNING: RHEL 9 ships SQLite 3.34.
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS created (figure TEXT PRIMARY KEY, total INTEGER NOT NULL,
+    since INTEGER NOT NULL, until INTEGER NOT NULL, paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS report (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL,
+    read_at REAL NOT NULL, body BLOB NOT NULL, rejected TEXT);
+CREATE TABLE IF NOT EXISTS last_attempt (scope TEXT PRIMARY KEY, read_at REAL, tried_at REAL,
+    next_due REAL, endpoint TEXT, result TEXT, body BLOB) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+# Reports that the disk does not take wait in a temporary table. Their ids are negative, so that
+# they differ from those on disk.
+_OVERFLOW = """
+PRAGMA temp_store = MEMORY;
+CREATE TEMP TABLE overflow AS SELECT * FROM report WHERE 0;
+CREATE TEMP VIEW waiting AS SELECT * FROM (
+    SELECT * FROM report WHERE rejected IS NULL UNION ALL SELECT * FROM overflow
+) ORDER BY id < 0, ABS(id);
+"""
+_DROP = """
+DELETE FROM report WHERE read_at < ? OR id IN (SELECT id FROM (SELECT id,
+    SUM(LENGTH(body)) OVER (ORDER BY rejected IS NOT NULL, id DESC) AS total FROM report)
+    WHERE total > ?)
+"""
+
+_INSERT = "INSERT INTO report (scope, read_at, body) VALUES (?, ?, ?)"
+_INSERT_OVERFLOW = """
+INSERT INTO overflow SELECT COALESCE(MIN(id), 0) - 1, ?, ?, ?, NULL FROM overflow
+"""
+_RESTORE = """
+INSERT INTO report (scope, read_at, body, rejected)
+    SELECT scope, read_at, body, rejected FROM overflow ORDER BY -id
+"""
+
+
+class _NotOursError(sqlite3.DatabaseError):
+    """The file can't be used as it is; it is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One OTLP request that waits for delivery; `read_at` is Unix time in seconds."""
+
+    id: int
+    scope: str
+    read_at: float
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedCount:
+    """Documents counted from `since` to before `until` (Unix time, seconds)."""
+
+    total: int
+    since: int
+    until: int
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LastAttempt:
+    """The last attempt to send a report of a scope; times are Unix time in seconds."""
+
+    scope: str
+    read_at: float
+    tried_at: float
+    next_due: float | None
+    endpoint: str
+    result: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One report in the list of `otel-novu spool`."""
+
+    scope: str
+    read_at: float
+    size: int
+    rejected: str | None
+
+
+class Store:
+    """The database of one exporter; safe to use from several threads and processes.
+
+    Args:
+        db: a connection to the file, or to a copy in memory.
+        fault: why nothing is written to disk; None if it is.
+        durable: False for a copy in memory.
+        readable: False if there is a file that can't be read.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        fault: str | None = None,
+        *,
+        durable: bool = True,
+        readable: bool = True,
+    ) -> None:
+        self._db, self._durable = db, durable
+        self._lock = threading.RLock()
+        self._unsaved: dict[str, str] = {}  # values that the disk did not take
+        self._sent: set[int] = set()  # delivered, but the disk did not let them be deleted
+        self.fault, self.readable, self.dropped = fault, readable, 0
+        db.executescript(_OVERFLOW)
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open or create the database; use a copy in memory if it can't be written.
+
+        Raises:
+            StateDirError: the directory is not a directory that only we can write to.
+        """
+        path = directory / "state.db"
+        try:
+            make_directory(directory)
+            create_file(path)  # SQLite gives its journal the mode of this file
+            db = _connect(path.absolute().as_uri())
+            _check(db)
+            db.executescript(_SCHEMA)
+            return cls(db)
+        except (OSError, sqlite3.DatabaseError) as error:
+            return cls._in_memory(path, _clause(error))
+
+    @classmethod
+    def open_read_only(cls, directory: Path) -> Self:
+        """Copy the database into memory; nothing is created or written.
+
+        Raises:
+            StateDirError: as `open`.
+        """
+        with suppress(OSError):
+            check_directory(directory)
+        return cls._in_memory(directory / "state.db", None)
+
+    @classmethod
+    def _in_memory(cls, path: Path, fault: str | None) -> Self:
+        memory, readable = _connect(":memory:"), True
+        try:
+            if _exists(path):
+                # Writable: or a journal that a killed process left could not be rolled back.
+                mode = "rw" if os.access(path, os.W_OK) else "ro"
+                with closing(_connect(f"{path.absolute().as_uri()}?mode={mode}")) as disk:
+                    _check(disk)
+                    disk.backup(memory)
+        except (OSError, sqlite3.DatabaseError) as error:
+            # What can't be read may be a setting that usage figures are off.
+            readable = False
+            fault = f"{path} can't be read: {_clause(error)}; move it away, or restore it"
+            memory = _connect(":memory:")
+        memory.executescript(_SCHEMA)
+        return cls(memory, fault, durable=False, readable=readable)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+    # --- values ---
+
+    def get(self, key: str) -> str | None:
+        """Read one value: `instance_id`, `telemetry`, ..."""
+        rows = self._select("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def set(self, key: str, value: str | None) -> bool:
+        """Store or delete one value; return whether it is on disk."""
+        return self._commit(lambda: self._put(key, value)) and self._durable
+
+    def get_or_create(self, key: str, make: Callable[[], str]) -> str:
+        """Read one value; store a new one if there is none."""
+        made = make()
+        insert = "INSERT OR IGNORE INTO meta VALUES (?, ?)"
+        self._commit(lambda: self._db.execute(insert, (key, made)))
+        with self._lock:
+            return self.get(key) or self._unsaved.setdefault(key, made)
+
+    def _put(self, key: str, value: str | None) -> None:
+        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+        if value is not None:
+            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+
+    # --- reports ---
+
+    def add_report(
+        self,
+        scope: str,
+        read_at: float,
+        body: bytes,
+        *,
+        oldest: float,
+        max_bytes: int,
+        created: Mapping[str, CreatedCount] | None = None,
+    ) -> bool:
+        """Keep a report and the counters in it, in one transaction; drop what is out of bounds.
+
+        Args:
+            scope: `beacon` or `usage`.
+            read_at: Unix time of the reading, seconds.
+            body: the OTLP request.
+            oldest: Unix time; reports read before are dropped.
+            max_bytes: size of all reports; beyond it the oldest are dropped.
+            created: counters of created documents.
+
+        Returns:
+            Whether it is on disk; if not, it waits in memory.
+        """
+
+        def add() -> None:
+            # Reports in memory go first, so that the order is that of reading.
+            self._db.execute(_RESTORE)
+            self._db.execute("DELETE FROM overflow")
+            self._db.executemany("DELETE FROM report WHERE id = ?", [(n,) for n in self._sent])
+            self._db.execute(_INSERT, (scope, read_at, body))
+            self._put_created(created or {})
+            dropped.append(self._db.execute(_DROP, (oldest, max_bytes)).rowcount)
+
+        dropped: list[int] = []
+        with self._lock:
+            if self._commit(add):
+                self._sent.clear()
+                self.dropped += dropped[0]
+                return self._durable
+            self._db.execute(_INSERT_OVERFLOW, (scope, read_at, body))
+            return False
+
+    def reports(self, scopes: Collection[str]) -> Iterator[Report]:
+        """Yield what waits, oldest first; bodies are read one by one."""
+        marks = ",".join("?" * len(scopes))
+        for (number,) in self._select(f"SELECT id FROM waiting WHERE scope IN ({marks})", *scopes):  # noqa: S608
+            yield from self._reports("id = ?", number)
+
+    def newest(self, scope: str) -> Report | None:
+        """Return the report that was read last, None if none waits."""
+        ids = [
+            number for (number,) in self._select("SELECT id FROM waiting WHERE scope = ?", scope)
+        ]
+        ids = [number for number in ids if number not in self._sent]
+        return next(self._reports("id = ?", ids[-1]), None) if ids else None
+
+    def _reports(self, condition: str, value: object) -> Iterator[Report]:
+        columns = "id, scope, read_at, body"
+        for row in self._select(f"SELECT {columns} FROM waiting WHERE {condition}", value):  # noqa: S608
+            if row[0] not in self._sent:
+                yield Report(*row)
+
+    def delete_report(self, report: Report) -> None:
+        """Delete a delivered report."""
+        table = "report" if report.id > 0 else "overflow"
+        delete = f"DELETE FROM {table} WHERE id = ?"  # noqa: S608
+        if not self._commit(lambda: self._db.execute(delete, (report.id,))):
+            self._sent.add(report.id)
+
+    def reject_report(self, report: Report, reason: str) -> None:
+        """Keep a rejected report as a dead letter, which is not sent again."""
+        self.dropped += 1
+        if report.id < 0:
+            self.delete_report(report)
+            return
+        update = "UPDATE report SET rejected = ? WHERE id = ?"
+        if not self._commit(lambda: self._db.execute(update, (reason, report.id))):
+            self._sent.add(report.id)
+
+    def waiting(
+        self, scopes: Collection[str] = ("beacon", "usage"), timeout: float = -1
+    ) -> int | None:
+        """Count the reports that wait; None if the disk does not answer in time (seconds)."""
+        if not self._lock.acquire(timeout=timeout):
+            return None
+        try:
+            marks = ",".join("?" * len(scopes))
+            rows = self._select(f"SELECT id FROM waiting WHERE scope IN ({marks})", *scopes)  # noqa: S608
+            return sum(number not in self._sent for (number,) in rows)
+        finally:
+            self._lock.release()
+
+    def in_memory(self) -> int:
+        """Count the waiting reports that are lost when the process ends."""
+        table = "overflow" if self._durable else "waiting"
+        return int(self._select(f"SELECT COUNT(*) FROM {table}")[0][0])  # noqa: S608
+
+    def listing(self) -> list[Listed]:
+        """List all reports, dead letters too, oldest first."""
+        columns = "scope, read_at, LENGTH(body), rejected"
+        return [Listed(*row) for row in self._select(f"SELECT {columns} FROM report ORDER BY id")]  # noqa: S608
+
+    # --- counters of created documents ---
+
+    def created(self, database: str) -> dict[str, CreatedCount]:
+        """Return the counters of a database (`hosts/name`); those of another one are deleted."""
+        key = self.get_or_create("pseudonym_key", lambda: secrets.token_hex(16))
+        keyed = hmac.digest(key.encode(), database.encode(), "sha256").hex()
+        known = self.get("database")
+        if known != keyed:
+            self._commit(lambda: self._put("database", keyed))
+        if known not in (None, keyed):
+            self._commit(lambda: self._db.execute("DELETE FROM created"))
+        rows = self._select("SELECT figure, total, since, until, paused FROM created")
+        return {row[0]: CreatedCount(row[1], row[2], row[3], bool(row[4])) for row in rows}
+
+    def save_created(self, created: Mapping[str, CreatedCount]) -> bool:
+        """Store the counters alone; return whether they are on disk."""
+        return self._commit(lambda: self._put_created(created)) and self._durable
+
+    def pause_created(self) -> None:
+        """Stop counting until the next reading; the totals stay."""
+        if self._select("SELECT 1 FROM created WHERE NOT paused LIMIT 1"):
+            self._commit(lambda: self._db.execute("UPDATE created SET paused = 1"))
+
+    def _put_created(self, created: Mapping[str, CreatedCount]) -> None:
+        rows = [(f, c.total, c.since, c.until, c.paused) for f, c in created.items()]
+        self._db.executemany("INSERT OR REPLACE INTO created VALUES (?, ?, ?, ?, ?)", rows)
+
+    # --- the last attempt ---
+
+    def last_attempt(self, scope: str) -> LastAttempt | None:
+        """Return the last attempt to send a report of this scope, None if there was none."""
+        rows = self._select("SELECT * FROM last_attempt WHERE scope = ?", scope)
+        return LastAttempt(*rows[0]) if rows else None
+
+    def save_last_attempt(self, attempt: LastAttempt) -> None:
+        """Store the last attempt; one that the disk does not take is left out."""
+        row = (attempt.scope, attempt.read_at, attempt.tried_at, attempt.next_due,
+               attempt.endpoint, attempt.result, attempt.body)  # fmt: skip
+        insert = "INSERT OR REPLACE INTO last_attempt VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._commit(lambda: self._db.execute(insert, row))
+
+    def _select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                rows = self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self.fault, self.readable = _clause(error), False
+            return []
+        self.readable |= self._durable
+        return rows
+
+    def _commit(self, work: Callable[[], object]) -> bool:
+        """Run a transaction; return False, and set `fault`, if the disk does not take it."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                work()
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                self.fault = _clause(error)
+                return False
+            if self._durable:
+                self.fault = None
+            return True
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        name, BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
+    )
+    # A rollback journal works on network file systems and for a read-only look, where WAL does not.
+    # FULL: a commit is on disk when it returns.
+    if not name.endswith("mode=ro"):
+        db.execute("PRAGMA journal_mode = TRUNCATE")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Refuse a damaged database, and one of a newer version."""
+    if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise _NotOursError("it is damaged")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise _NotOursError(f"it is of a newer otel-novu (schema {version})")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return bool(path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _clause(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or type(error).__name__).lower()
+    return str(error)

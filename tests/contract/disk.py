@@ -1,0 +1,43 @@
+"""Disks that are too small, full, or read-only; they need root."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def tiny_disk(at: Path, kibibytes: int = 256) -> Iterator[Path]:
+    """Mount a file system of that size."""
+    at.mkdir()
+    options = f"size={kibibytes}k,mode=0700"
+    with _mounted(at, "-t", "tmpfs", "-o", options, "tmpfs"):
+        yield at
+
+
+@contextmanager
+def read_only(at: Path) -> Iterator[None]:
+    """Let nobody write below a folder, as on a read-only volume."""
+    with _mounted(at, "--bind", str(at)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)
+        yield
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte of the file system of a folder; return the file that takes them."""
+    file = folder / "filling"
+    with file.open("wb", buffering=0) as filling:
+        for size in (1 << 12, 1):
+            with suppress(OSError):
+                while filling.write(bytes(size)):
+                    pass
+    return file
+
+
+@contextmanager
+def _mounted(at: Path, *options: str) -> Iterator[None]:
+    subprocess.run(["mount", *options, at], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)

@@ -1,0 +1,197 @@
+"""What a user sets wrongly: exit code 2 and one sentence, or a warning, and never a secret."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import trustme
+from servers import ExporterRunner
+
+pytestmark = pytest.mark.contract
+
+# In what is set wrongly, and in what is set rightly beside it.
+SECRET = "S3CRETMARK0123456789"
+RIGHT = {
+    "MONGO_URL": f"mongodb://root:{SECRET}@127.0.0.1:1/novu-db",
+    "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{SECRET}",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://root:{SECRET}@127.0.0.1:1",
+}
+URL = RIGHT["MONGO_URL"]  # somebody may paste it into a wrong variable
+OTLP, URL_FILE = "OTEL_EXPORTER_OTLP_", "MONGO_URL_FILE"
+STATE_DIR, INTERVAL = "OTEL_NOVU_STATE_DIR", "OTEL_METRIC_EXPORT_INTERVAL"
+CA, CERTIFICATE, KEY = (
+    f"{OTLP}{name}" for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+)
+
+# By variable: values, and of what is accepted an essential word.
+ERRORS: list[tuple[str, list[str], str]] = [
+    ("NOVU_TELEMETRY", ["maybe", "of", URL], "on"),
+    ("OTEL_NOVU_ANONYMIZE", ["maybe"], "true"),
+    (INTERVAL, ["1e30"], "604800000"),
+    ("OTEL_NOVU_QUERY_TIMEOUT", ["0", "-1", "nan", "inf", "5s"], "seconds"),
+    (f"{OTLP}TIMEOUT", ["0", "-1", "nan", "inf", "1h", "600"], "seconds"),
+    (f"{OTLP}METRICS_TIMEOUT", ["600"], "seconds"),
+    ("OTEL_METRICS_EXPORTER", ["prometheus", "otlp,none"], "console"),
+    (f"{OTLP}ENDPOINT", ["http://", "https:///v1", f"ftp://root:{SECRET}@host/"], "http"),
+    (f"{OTLP}ENDPOINT", [f"collector:4318/{SECRET}", f"http://root:{SECRET}@host:0x50"], "http"),
+    (f"{OTLP}METRICS_ENDPOINT", ["http://"], "http"),
+    (f"{OTLP}HEADERS", [SECRET, f"a=b,{SECRET}", f"a b={SECRET}"], "key=value"),
+    ("OTEL_RESOURCE_ATTRIBUTES", [URL, "service.instance.id=1"], "key=value"),
+    ("MONGO_URL", [f"mongo://root:{SECRET}@host", SECRET], "mongodb://"),
+    ("MONGO_URL", [f"mongodb://root:{SECRET}@host:{n}/x" for n in ("99999", "port")], "port"),
+    ("MONGO_URL", [f"mongodb://root:{SECRET}/x@host/x"], "percent-encode|%2F"),
+    ("MONGO_URL", [f"{URL}?tls=true&tlsCAFile=/nowhere.pem"], "tlsCAFile"),
+    ("MONGO_URL", [f"{URL}?authMechanism=none-such"], "authMechanism"),
+    ("OTEL_NOVU_INSTANCE_ID", ["novu-1", URL], "UUID"),
+    ("OTEL_NOVU_SPOOL_MAX_AGE", ["1 week", "-1"], "days"),
+    ("OTEL_NOVU_SPOOL_MAX_BYTES", ["1", "-64MiB", f"{10**26}"], "64KiB"),
+]
+
+# By variable: values that are ignored with a warning.
+WARNINGS: dict[str, list[str]] = {
+    INTERVAL: ["0", "-1", "60", "999", "nan", "1h", URL],
+    f"{OTLP}PROTOCOL": ["http/json", "udp"],
+    f"{OTLP}COMPRESSION": ["zip"],
+    f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": ["delta", "sometimes"],
+    "OTEL_SDK_DISABLED": ["1", "garbage", URL],
+    "OTEL_LOG_LEVEL": ["loud"],
+    "OTEL_NOVU_STATE_DIRECTORY": ["/x"],
+    "NOVU_TELEMETY": ["false"],
+    "OTEL_METRICS_EXPORT_INTERVAL": ["60000"],
+}
+
+
+def check_refusal(done: CompletedProcess[str], *words: str) -> None:
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.fullmatch(r"otel-novu: [^\n]+\n", done.stderr)
+    for word in words:
+        assert re.search(word, done.stderr), done.stderr
+    assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [(name, value, accepted) for name, values, accepted in ERRORS for value in values],
+)
+def test_a_value_that_can_not_be_used_ends_run_with_2_and_one_sentence(
+    name: str, value: str, accepted: str, exporter: ExporterRunner
+) -> None:
+    check_refusal(exporter("run", env={**RIGHT, name: value}), name, accepted)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WARNINGS.items() for value in values]
+)
+def test_a_value_or_a_name_that_only_misleads_is_a_warning(
+    name: str, value: str, exporter: ExporterRunner
+) -> None:
+    done = exporter("telemetry", "status", env={**RIGHT, name: value})
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(f"[^\n]+ WARNING [^\n]*{name}[^\n]+\n", done.stderr)
+    assert SECRET not in done.stderr
+
+
+def foreign(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    os.chown(path, 65534, 65534)
+    return path
+
+
+def open_to_others(path: Path) -> Path:
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+def written(path: Path) -> Path:
+    path.write_text(SECRET)
+    return path
+
+
+def certificate_without_its_key(folder: Path) -> Mapping[str, Path]:
+    mine, other = (trustme.CA().issue_cert("example.org") for _ in range(2))
+    mine.cert_chain_pems[0].write_to_path(folder / "mine.pem")
+    other.private_key_pem.write_to_path(folder / "other.key")
+    return {CERTIFICATE: folder / "mine.pem", KEY: folder / "other.key"}
+
+
+PLACES: dict[str, Callable[[Path], Mapping[str, Path]]] = {
+    "state in a file": lambda at: {STATE_DIR: written(at / "file")},
+    "state below a file": lambda at: {STATE_DIR: written(at / "file") / "x"},
+    "another user's state": lambda at: {STATE_DIR: foreign(at / "its")},
+    "open state": lambda at: {STATE_DIR: open_to_others(at / "open")},
+    "state at home": lambda _: {STATE_DIR: Path("~/state")},
+    "no certificate file": lambda at: {CA: at / "none.pem"},
+    "no certificate": lambda at: {CA: written(at / "x.pem")},
+    "certificate folder": lambda at: {CA: at},
+    "key alone": lambda at: {KEY: written(at / "key")},
+    "another key": certificate_without_its_key,
+    "no URL file": lambda at: {URL_FILE: at / "none"},
+    "URL folder": lambda at: {URL_FILE: at},
+    "no URL in the file": lambda at: {URL_FILE: written(at / "u")},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_can_not_be_used_ends_run_with_2_and_one_sentence(
+    place: str, tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    given = {name: str(path) for name, path in PLACES[place](tmp_path).items()}
+    right = {k: v for k, v in RIGHT.items() if k != "MONGO_URL" or URL_FILE not in given}
+    check_refusal(exporter("run", env={**right, **given}), list(given)[-1])
+
+
+COMMANDS = "run,once,check,show,show --last,health,telemetry status,telemetry disable,spool,"
+COMMANDS += "spool --flush,reset-id"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split(","))
+def test_every_command_refuses_bad_input_in_the_same_way(
+    command: str, tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    open_state = {STATE_DIR: str(open_to_others(tmp_path / "open"))}
+    for bad in ({"MONGO_URL": f"mongo://root:{SECRET}@host"}, open_state):
+        check_refusal(exporter(*command.split(), env=RIGHT | bad), *bad)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"MONGO_URL {SECRET}\n".encode(),
+        f"NOVU_TELEMETRY='{SECRET}\n".encode(),
+        b"NOVU_TELEMETRY=\xff\xfe" + SECRET.encode(),
+        f"MONGO_URL=${{{SECRET}\n".encode(),
+        f"NOVU_TELEMETRY={URL}\n".encode(),
+    ],
+    ids=["no =", "open quote", "no UTF-8", "open brace", "bad value"],
+)
+def test_an_env_file_that_makes_no_sense_is_refused_without_its_content(
+    content: bytes, tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    check_refusal(exporter("run", env=RIGHT, cwd=tmp_path), r"\.env|NOVU_TELEMETRY")
+
+
+def test_an_env_file_is_expanded_the_environment_wins_and_one_that_is_missing_is_refused(
+    tmp_path: Path, exporter: ExporterRunner
+) -> None:
+    file, url = tmp_path / "novu.env", tmp_path / "url"
+    check_refusal(exporter("run", "--env-file", str(file), env=RIGHT), "novu.env")
+    check_refusal(exporter("run", "--env-file", "", env=RIGHT), "--env-file")
+    url.write_text(URL)
+    check_refusal(exporter("run", env={**RIGHT, URL_FILE: str(url)}), "MONGO_URL", URL_FILE)
+    file.write_text(f'FLAG=off\nNOVU_TELEMETRY="${{FLAG:-on}}"\nMONGO_URL={URL}\n')
+    env = {URL_FILE: str(url), STATE_DIR: str(tmp_path / "state")}
+    done = exporter("telemetry", "status", "--env-file", str(file), env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "off, decided by NOVU_TELEMETRY" in done.stdout
+
+
+def test_an_empty_variable_is_an_unset_one(exporter: ExporterRunner) -> None:
+    names = {*(name for name, *_ in ERRORS), *WARNINGS, STATE_DIR, URL_FILE}
+    known = names - {"OTEL_NOVU_STATE_DIRECTORY", "NOVU_TELEMETY", "OTEL_METRICS_EXPORT_INTERVAL"}
+    done = exporter("telemetry", "status", env=dict.fromkeys(known, ""))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,263 @@
+"""Whatever the collector does, reports are made on time, wait in order, and arrive once each."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import grpc
+import otlp_reports
+import pytest
+from contract.case import (
+    GRPC,
+    HTTP,
+    ONE_REPORT,
+    STOP_SECONDS,
+    TIMEOUT,
+    Case,
+    check_rhythm,
+    reading_times,
+    seconds,
+)
+from faults import Switch
+from name_server import name_server
+from receivers import (
+    GrpcAnswer,
+    GrpcSink,
+    HttpAnswer,
+    HttpSink,
+    answer,
+    hang,
+    partial_success,
+    raw,
+    reset,
+    trickle,
+)
+from servers import EXPORTER, ExporterRunner, eventually
+from stack import COLLECTOR_CONFIG, Collector, build
+
+pytestmark = pytest.mark.contract
+
+PAGE = b"<!doctype html><title>It works</title>"
+NO_ANSWER = "(?i)no .*(answer|response)|tim(ed|e-?) ?out"
+
+# By name: the answer, and an essential word of the warning.
+FAULTS: dict[str, tuple[HttpAnswer, str]] = {
+    "hangs": (hang(), NO_ANSWER),
+    "trickles": (trickle(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"), NO_ANSWER),
+    "resets": (reset(), "(?i)reset|connection|closed"),
+    "closes": (raw(b""), "(?i)connection|closed|answer"),
+    "503": (answer(503), "503"),
+    "429 with Retry-After": (answer(429, headers={"Retry-After": "1"}), "429"),
+    "401": (answer(401), "OTEL_EXPORTER_OTLP_HEADERS"),
+    "400 for all": (answer(400, b"not today", "text/plain"), "not today"),
+    "404": (answer(404), "404"),
+    "web page": (answer(200, PAGE, "text/html"), "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "redirect": (answer(307, headers={"Location": "http://127.0.0.1:9/v1/metrics"}), "307"),
+}
+
+
+def check_recovery(accepted: list[Any], first: float) -> None:
+    """Check what was accepted: everything since the first report, in order, and once each."""
+    times = reading_times(accepted)
+    assert times[0] == first
+    assert times == sorted(set(times))
+    check_rhythm(times)
+    assert otlp_reports.value(otlp_reports.points(*accepted), "novu.spool.dropped") == 0
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_reports_wait_for_a_receiver_that_fails_and_arrive_once_each_in_order(
+    name: str, case: Case
+) -> None:
+    fault, word = FAULTS[name]
+    switch = Switch(fault)
+    with case.send_to(HttpSink(switch)) as sink:
+        running = case.start(**{TIMEOUT: "1"})
+        kept = case.wait_for_waiting(4)
+        # Between two rounds of attempts: what a round has seen rejected may differ from the rest.
+        sink.wait_for(len(sink.requests) + 1)
+        time.sleep(0.3)
+        switch.now = None
+        eventually(lambda: len(switch.accepted(sink)) >= kept.total() + 2)
+        assert running.terminate(STOP_SECONDS) == 0
+        accepted = switch.accepted(sink)
+        check_recovery(accepted, case.times()[0])
+        assert kept <= seconds(reading_times(accepted))
+    running.wait_for(word)
+    assert not case.waiting()
+    # Each reason is logged once, however many attempts there were.
+    assert len(running.warnings) == len(set(running.warnings))
+
+
+UNAVAILABLE, UNAUTHENTICATED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [GrpcAnswer(code=UNAVAILABLE), GrpcAnswer(code=UNAUTHENTICATED), GrpcAnswer(delay=3)],
+    ids=["unavailable", "unauthenticated", "hangs"],
+)
+def test_reports_wait_for_a_grpc_receiver_that_fails(fault: GrpcAnswer, case: Case) -> None:
+    # Six: for an answer that may concern one report alone, up to three are tried at a time.
+    with case.send_to(GrpcSink(*[fault] * 6, GrpcAnswer())) as sink:
+        running = case.start(**{TIMEOUT: "1"})
+        sink.wait_for(12)
+        assert running.terminate(STOP_SECONDS) == 0
+        check_recovery(sink.reports[6:], case.times()[0])
+        assert running.warnings
+
+
+def test_a_receiver_is_not_asked_before_the_time_that_it_names(case: Case) -> None:
+    moments: list[float] = []
+
+    def later(connection: socket.socket, ended: Event) -> None:
+        moments.append(time.monotonic())
+        busy = answer(503, headers={"Retry-After": "4"})
+        (busy if len(moments) == 1 else answer())(connection, ended)
+
+    with case.send_to(HttpSink(later)) as sink:
+        running = case.start()  # it makes a report every second meanwhile
+        sink.wait_for(3)
+        assert running.terminate(STOP_SECONDS) == 0
+    assert moments[1] - moments[0] >= 4
+
+
+def test_one_report_that_is_rejected_for_good_is_put_aside_when_a_later_one_passes(
+    case: Case,
+) -> None:
+    def refuse_the_first(connection: socket.socket, ended: Event) -> None:
+        bad = sink.requests[-1].body == sink.requests[0].body
+        (answer(400, b"bad point", "text/plain") if bad else answer())(connection, ended)
+
+    with case.send_to(HttpSink(refuse_the_first)) as sink:
+        running = case.start()
+        eventually(lambda: len({request.body for request in sink.requests}) >= 5)
+        assert running.terminate(STOP_SECONDS) == 0
+        bodies = [request.body for request in sink.requests]
+        assert bodies.count(bodies[0]) <= 3
+        assert case.values("novu.spool.dropped")[-1] == 1
+        check_rhythm(case.times())
+    assert not case.waiting()
+    assert any("bad point" in line for line in running.warnings)
+    # It is kept to look at, with its reason, and not sent again.
+    assert ["bad point" in row["rejected"] for row in case.listed()] == [True]
+
+
+def test_data_points_that_are_rejected_are_counted_and_the_report_is_not_sent_again(
+    case: Case,
+) -> None:
+    with case.send_to(HttpSink(answer(200, partial_success(5, "too old")), answer())) as sink:
+        running = case.start()
+        sink.wait_for(4)
+        assert running.terminate(STOP_SECONDS) == 0
+    assert len(case.times()) == len(set(case.times()))
+    assert case.values("novu.spool.rejected")[-1] == 5
+    assert any("5 " in line and "too old" in line for line in running.warnings)
+
+
+def test_a_redirect_is_not_followed(case: Case) -> None:
+    with HttpSink() as other:
+        redirect = answer(308, headers={"Location": other.endpoint})
+        with case.send_to(HttpSink(redirect)):
+            assert case("once").returncode == 1
+        assert other.connections == 0
+
+
+def test_the_oldest_reports_are_dropped_beyond_the_bounds_of_the_spool(case: Case) -> None:
+    with case.send_to(HttpSink(answer(503))) as sink:
+        running = case.start(OTEL_NOVU_SPOOL_MAX_AGE="3s")
+        sink.wait_for(7)
+        assert running.terminate(STOP_SECONDS) == 0
+    assert 1 <= case.waiting().total() <= 5
+
+
+@pytest.mark.parametrize("beside_run", [False, True])
+def test_flush_sends_what_waits_now(*, beside_run: bool, case: Case) -> None:
+    port = case.send_nowhere()
+    for _ in range(2):
+        assert case("once").returncode == 1
+    if beside_run:
+        running = case.start(**ONE_REPORT)
+        kept = case.wait_for_waiting(3)
+    else:
+        kept = case.waiting()
+        failed = case("spool --flush")
+        assert (failed.returncode, "2 reports" in failed.stderr) == (1, True)
+        nothing = case("spool --flush", OTEL_METRICS_EXPORTER="none")
+        assert (nothing.returncode, "OTEL_METRICS_EXPORTER" in nothing.stderr) == (1, True)
+    with case.send_to(HttpSink(port=port)):
+        done = case("spool --flush")
+        assert done.returncode == 0, done.stderr
+        assert case.times() == sorted(case.times())
+        assert seconds(case.times()) == kept
+        assert not beside_run or running.terminate(STOP_SECONDS) == 0
+
+
+# --- a real collector, and a resolver -----------------------------------------------------------
+
+# The shared configuration, passing reports on to a sink in place of Prometheus.
+TO_SINK = """
+exporters:
+  otlp_http/sink:
+    endpoint: {sink}
+    sending_queue: {{num_consumers: 1}}  # several would change the order
+service:
+  pipelines:
+    metrics:
+      exporters: [otlp_http/sink]
+"""
+
+
+@contextmanager
+def collector_before(sink: HttpSink, folder: Path) -> Iterator[Collector]:
+    more = folder / "to-sink.yaml"
+    more.write_text(TO_SINK.format(sink=sink.base))
+    with Collector(COLLECTOR_CONFIG, binaries=build(), more=[more]) as collector:
+        yield collector
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+@pytest.mark.parametrize("fault", ["stop", "kill"])
+def test_a_real_collector_that_goes_and_comes_back_gets_every_report_in_order(
+    fault: str, protocol: str, case: Case, tmp_path: Path
+) -> None:
+    with case.send_to(HttpSink()) as sink, collector_before(sink, tmp_path) as collector:
+        endpoint = collector.otlp_grpc if protocol == GRPC else collector.otlp_http
+        way = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        running = case.start(**way, **{TIMEOUT: "1"})
+        eventually(lambda: len(case.times()) >= 2)
+        getattr(collector, fault)()
+        kept = case.wait_for_waiting(4)
+        collector.start()
+        eventually(lambda: kept - seconds(case.times()), lambda missing: not missing)
+        assert running.terminate(STOP_SECONDS) == 0
+        eventually(lambda: len(set(case.times())), lambda count: count >= 2 + kept.total())
+    times = case.times()
+    check_rhythm(times)
+    # Only what it had taken when it was killed arrives twice.
+    assert len(times) - len(set(times)) <= int(fault == "kill")
+    assert list(dict.fromkeys(times)) == sorted(set(times))
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_a_resolver_that_hangs_delays_neither_readings_nor_the_end(
+    protocol: str, case: Case, tmp_path: Path
+) -> None:
+    way = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, TIMEOUT: "1"}
+    case.env |= way | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4318"}
+    with name_server() as names:
+        inside = ExporterRunner(tmp_path, names.program(tmp_path, EXPORTER))
+        with closing(inside):
+            running = inside.start("run", env=case.env)
+            eventually(lambda: names.questions)
+            kept = case.wait_for_waiting(4)
+            asked = int(time.time())
+            assert running.terminate(STOP_SECONDS) == 0
+    last = case.waiting()
+    assert kept <= last
+    assert max(last) >= asked
+    check_rhythm(sorted(map(float, last.elements())))

@@ -1,0 +1,179 @@
+"""The telemetry flag: while it is off, no usage instrument exists and no database is connected."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import otlp_reports
+import pytest
+from contract.case import ENDPOINT, ONE_REPORT, STOP_SECONDS, USAGE, Case, seconds
+from faults import Gate
+from receivers import HttpSink, Listener, hang
+from servers import RunningExporter, eventually
+
+pytestmark = pytest.mark.contract
+
+UNREADABLE = "unreadable"
+OFF = "(?i)usage figures are off"
+
+
+@pytest.fixture
+def gate(novu: Case, mongo_url: str) -> Iterator[Gate]:
+    """The way to Novu's data, which counts connections."""
+    with Gate(mongo_url) as gate:
+        novu.read(gate.url)
+        yield gate
+
+
+def set_admin(setting: str, case: Case) -> None:
+    """Bring the admin setting into a state: on, off, unreadable, or as it is."""
+    if setting:
+        action = "enable" if setting == "on" else "disable"
+        done = case(f"telemetry {action}")
+        assert done.returncode == 0, done.stderr
+    if setting == UNREADABLE:
+        damage(case.state)
+
+
+def damage(state: Path) -> None:
+    """Let no file of the state directory make sense, and none be missing."""
+    for file in state.rglob("*"):
+        if file.is_file() and file.name != "lock":
+            file.write_bytes(b"garbage " * 200)
+
+
+def status(case: Case, **changes: str) -> dict[str, Any]:
+    done = case("telemetry status --json", **changes)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def wait_for_off(running: RunningExporter, times: int = 1) -> None:
+    """Wait until it has logged so many times that usage is off."""
+    eventually(lambda: sum(bool(re.search(OFF, line)) for line in running.stderr) >= times)
+
+
+@pytest.mark.parametrize(
+    ("variable", "admin", "enabled"),
+    [
+        ("", "", True),
+        ("", "on", True),
+        ("", "off", False),
+        ("", UNREADABLE, False),
+        ("true", "off", True),
+        ("Yes", UNREADABLE, True),
+        (" OFF ", "on", False),
+        ("0", "", False),
+        ("no", UNREADABLE, False),
+    ],
+)
+def test_the_variable_decides_else_the_admin_setting_else_it_is_on(
+    variable: str, admin: str, *, enabled: bool, case: Case
+) -> None:
+    case.read("mongodb://127.0.0.1:1/novu-db")
+    set_admin(admin, case)
+    found = status(case, NOVU_TELEMETRY=variable)
+    assert found["enabled"] is enabled
+    assert found["changeable"] is not bool(variable)
+    assert ("NOVU_TELEMETRY" in found["by"]) is bool(variable)
+
+
+@pytest.mark.parametrize(
+    ("variable", "admin"), [("False", ""), ("off", "on"), ("", "off"), ("", UNREADABLE)]
+)
+def test_while_the_flag_is_off_nothing_connects_to_the_database_and_no_usage_is_sent(
+    variable: str, admin: str, novu: Case, gate: Gate
+) -> None:
+    set_admin(admin, novu)
+    novu.env["NOVU_TELEMETRY"] = variable
+    running = novu.start()
+    novu.sink.wait_for(3)
+    for command in ("show", "show --otlp", "check", "health", "telemetry status"):
+        novu(command)
+    assert running.terminate(STOP_SECONDS) == 0
+    # Where nobody has decided it, that is something to fix.
+    assert novu("once").returncode == int(admin == UNREADABLE)
+    assert gate.connections == 0
+    assert otlp_reports.scopes(*novu.sink.reports) == {otlp_reports.BEACON}
+    assert set(novu.values("novu.usage.enabled")) == {0}
+    assert bool(running.warnings) == (admin == UNREADABLE)
+
+
+def test_usage_comes_and_goes_at_run_time_and_the_beacon_keeps_its_schedule(
+    novu: Case, gate: Gate
+) -> None:
+    running = novu.start(**ONE_REPORT)
+    novu.sink.wait_for(2)
+    assert gate.connections > 0
+
+    set_admin("off", novu)
+    wait_for_off(running)
+    connections = gate.connections
+    assert status(novu)["exporter"]["pid"] == running.pid
+    for command in ("show", "show --otlp", "check", "spool --flush"):
+        assert novu(command).returncode == 0
+    assert gate.connections == connections
+
+    set_admin("on", novu)
+    # A usage report leaves at once, though the next one is due in a week.
+    novu.sink.wait_for(3)
+    assert gate.connections > connections
+    set_admin("off", novu)
+    wait_for_off(running, 2)
+    connections = gate.connections
+    assert running.terminate(STOP_SECONDS) == 0
+    assert gate.connections == connections
+    assert len(novu.times(USAGE)) == 2
+    assert novu.values("novu.usage.enabled") == [1, 0]
+
+
+def test_usage_reports_that_wait_are_not_sent_while_the_flag_is_off(novu: Case) -> None:
+    port = novu.send_nowhere()
+    assert novu("once").returncode == 1
+    kept = novu.waiting(USAGE)
+    assert kept.total() == 1
+    set_admin("off", novu)
+    with novu.send_to(HttpSink(port=port)) as sink:
+        assert novu("once").returncode == 0
+        running = novu.start()
+        sink.wait_for(4)
+        done = novu("spool --flush")
+        assert (done.returncode, "1 usage report" in done.stdout) == (0, True)
+        assert otlp_reports.scopes(*sink.reports) == {otlp_reports.BEACON}
+        assert novu.waiting(USAGE) == kept
+
+        set_admin("on", novu)
+        eventually(lambda: len(novu.times(USAGE)) >= 2)
+        assert running.terminate(STOP_SECONDS) == 0
+        times = novu.times(USAGE)
+        assert times == sorted(set(times))
+        assert kept <= seconds(times)
+
+
+def test_a_reading_that_hangs_does_not_outlast_the_flag(case: Case) -> None:
+    with Listener(hang()) as database:
+        case.read(f"mongodb://127.0.0.1:{database.port}/novu-db")
+        running = case.start(**ONE_REPORT)
+        eventually(lambda: database.connections)
+        set_admin("off", case)
+        wait_for_off(running)
+        assert running.terminate(STOP_SECONDS) == 0
+    assert otlp_reports.scopes(*case.sink.reports) == {otlp_reports.BEACON}
+
+
+@pytest.mark.parametrize("action", ["enable", "disable"])
+def test_the_admin_setting_is_refused_where_the_variable_decides(action: str, case: Case) -> None:
+    refused = case(f"telemetry {action}")
+    assert (refused.returncode, "NOVU_TELEMETRY" in refused.stderr) == (1, True)
+    # Here it is not set, but where the exporter runs it is.
+    running = case.start()
+    case.read(f"mongodb://{case.env[ENDPOINT].rpartition('/')[2]}/novu-db")
+    refused = case(f"telemetry {action}")
+    assert refused.returncode == 1
+    assert "NOVU_TELEMETRY" in refused.stderr
+    assert str(running.pid) in refused.stderr
+    assert status(case)["exporter"]["decision"]["enabled"] is False
+    assert running.terminate(STOP_SECONDS) == 0

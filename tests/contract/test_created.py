@@ -1,0 +1,180 @@
+"""The `*.created` counters are exact: over restarts, kills, outages, and usage off and on again."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from contract.case import ENDPOINT, STOP_SECONDS, USAGE, Case
+from contract.clock import Clock
+from faults import Gate
+from pymongo.database import Database
+from servers import eventually
+from stack import with_database
+
+pytestmark = pytest.mark.contract
+
+HOUR = 3600.0
+EVENTS, TOPICS = "novu.event.created", "novu.topic.created"
+COLLECTIONS = {EVENTS: "notifications", TOPICS: "topics"}
+
+
+@dataclass
+class Watch:
+    """An exporter on a clock of the test's, two days in the past at first."""
+
+    case: Case
+    clock: Clock
+    database: Database[dict[str, Any]]
+
+    def write(self, name: str, count: int, age: float = HOUR / 2) -> None:
+        """Insert documents with ids of that age, in seconds."""
+        second = int(self.clock.now() - age).to_bytes(4, "big")
+        made = [{"_id": ObjectId(second + ObjectId().binary[4:])} for _ in range(count)]
+        self.database[COLLECTIONS[name]].insert_many(made)
+
+    def counted(self, name: str = EVENTS) -> float:
+        """Return the last value; none before it was greater, and all have one start."""
+        found = sorted((p for p in self.case.points() if p.name == name), key=lambda p: p.time)
+        values = [point.value for point in found]
+        assert values == sorted(values)
+        # The watch begins with the second after the first reading.
+        assert len({point.start for point in found if point.start < point.time}) <= 1
+        return values[-1]
+
+
+@pytest.fixture
+def watch(case: Case, database: Database[dict[str, Any]], mongo_url: str, tmp_path: Path) -> Watch:
+    clock = Clock(tmp_path)
+    clock.step(-48 * HOUR)
+    case.read(mongo_url)
+    case.env |= clock.environment
+    watch = Watch(case, clock, database)
+    # What is there before the first start is not counted.
+    watch.write(EVENTS, 3)
+    watch.write(TOPICS, 1)
+    assert case("once").returncode == 0
+    assert watch.counted() == watch.counted(TOPICS) == 0
+    return watch
+
+
+def test_documents_are_counted_once_over_restarts_and_long_gaps(watch: Watch) -> None:
+    events = 0
+    for gap in (1, 7, 24):
+        watch.clock.step(gap * HOUR)
+        watch.write(EVENTS, gap)
+        events += gap
+        watch.case("once")
+    watch.write(TOPICS, 5, age=2 * HOUR)  # too late: that hour is counted
+    watch.database["topics"].insert_one({"_id": "no ObjectId"})
+    watch.database["notifications"].delete_many({})  # what is counted may go
+    watch.write(EVENTS, 2, age=20)  # younger than a minute: counted later
+    watch.case("once")
+    assert watch.counted() == events
+    watch.clock.step(-HOUR)
+    watch.case("once")
+    watch.clock.step(2 * HOUR)
+    watch.case("once")
+    assert (watch.counted(), watch.counted(TOPICS)) == (events + 2, 0)
+
+
+def test_what_is_created_while_the_exporter_is_killed_again_and_again_is_counted(
+    watch: Watch,
+) -> None:
+    for number in range(4):
+        running = watch.case.start()
+        seen = len(watch.case.times(USAGE))
+        watch.clock.step(HOUR)
+        watch.write(EVENTS, 10 + number)
+        eventually(lambda n=seen: len(watch.case.times(USAGE)) > n + 1)  # type: ignore[misc]
+        running.kill()
+    running = watch.case.start()
+    eventually(lambda: watch.counted() >= 46)
+    assert running.terminate(STOP_SECONDS) == 0
+    assert (watch.counted(), watch.counted(TOPICS)) == (46, 0)
+
+
+def test_an_outage_of_the_database_is_counted_afterwards(watch: Watch) -> None:
+    with Gate(watch.case.env["MONGO_URL"]) as gate:
+        watch.case.read(gate.url)
+        watch.case.env["OTEL_NOVU_QUERY_TIMEOUT"] = "1"
+        # The counters belong to the database, by its hosts and name: this is another one.
+        assert watch.case("once").returncode == 0
+        running = watch.case.start()
+        gate.blocked = b""
+        for _ in range(3):
+            watch.clock.step(HOUR)
+            watch.write(EVENTS, 5)
+        running.wait_for("figure")
+        gate.blocked = None
+        eventually(lambda: watch.counted() >= 15)
+        assert running.terminate(STOP_SECONDS) == 0
+    assert watch.counted() == 15
+
+
+def test_an_outage_of_the_collector_loses_no_step_of_the_counters(watch: Watch) -> None:
+    endpoint = watch.case.env[ENDPOINT]
+    watch.case.send_nowhere()
+    for _ in range(3):
+        watch.clock.step(HOUR)
+        watch.write(TOPICS, 2)
+        assert watch.case("once").returncode == 1
+    assert watch.case("once", **{ENDPOINT: endpoint}).returncode == 0
+    assert watch.case.values(TOPICS) == [0, 2, 4, 6, 6]
+
+
+@pytest.mark.parametrize("how", ["variable", "setting", "running"])
+def test_what_is_created_while_usage_is_off_is_not_counted(how: str, watch: Watch) -> None:
+    watch.clock.step(HOUR)
+    watch.write(EVENTS, 4)
+    assert watch.case("once").returncode == 0
+
+    running = watch.case.start() if how == "running" else None
+    if how != "variable":
+        assert watch.case("telemetry disable").returncode == 0
+    if running is None:
+        assert watch.case("once", NOVU_TELEMETRY="off").returncode == 0
+    else:
+        running.wait_for("(?i)usage figures are off")
+    watch.clock.step(2 * HOUR)
+    watch.write(EVENTS, 100)
+    if how != "variable":
+        assert watch.case("telemetry enable").returncode == 0
+    if running is not None:
+        seen = len(watch.case.times(USAGE))
+        eventually(lambda: len(watch.case.times(USAGE)) > seen + 1)
+        assert running.terminate(STOP_SECONDS) == 0
+
+    assert watch.case("once").returncode == 0
+    watch.clock.step(HOUR)
+    watch.write(EVENTS, 7)
+    assert watch.case("once").returncode == 0
+    assert (watch.counted(), watch.counted(TOPICS)) == (11, 0)
+
+
+def test_another_database_begins_a_count_of_its_own(watch: Watch, mongo_url: str) -> None:
+    watch.clock.step(HOUR)
+    watch.write(EVENTS, 9)
+    assert watch.case("once").returncode == 0
+    assert watch.counted() == 9
+    other, client = f"{watch.database.name}-other", watch.database.client
+    client[other]["users"].insert_one({})
+    try:
+        watch.clock.step(HOUR)
+        assert watch.case("once", MONGO_URL=with_database(mongo_url, other)).returncode == 0
+        assert watch.case.values(EVENTS)[-1] == 0
+    finally:
+        client.drop_database(other)
+
+
+def test_no_watch_begins_by_a_clock_that_is_not_set(watch: Watch, tmp_path: Path) -> None:
+    watch.clock.set(1_000_000.0)  # 1970
+    watch.case.env["OTEL_NOVU_STATE_DIR"] = str(tmp_path / "fresh")
+    watch.case.sink.requests.clear()
+    assert watch.case("once").returncode == 1
+    assert watch.case.values(EVENTS) == []
+    watch.clock.set(time.time())
+    assert watch.case("once").returncode == 0
+    assert watch.counted() == 0

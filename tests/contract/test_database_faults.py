@@ -1,0 +1,195 @@
+"""Whatever the database does, the beacon goes on, and the figures come back by themselves."""
+
+import random
+import signal
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import otlp_reports
+import psutil
+import pytest
+from contract.case import (
+    ENDPOINT,
+    GRPC,
+    HTTP,
+    ONE_REPORT,
+    STOP_SECONDS,
+    TIMEOUT,
+    USAGE,
+    Case,
+    check_rhythm,
+)
+from faults import Gate, dice
+from receivers import Listener, hang
+from servers import RunningExporter, eventually
+from stack import free_port
+
+from otel_novu.metrics.usage import FIGURES
+
+pytestmark = pytest.mark.contract
+
+NAMES = {figure.name for figure in FIGURES}
+IMPATIENT = {"OTEL_NOVU_QUERY_TIMEOUT": "2"}
+PASSWORD = "Wr0ng-password"
+
+
+def usage_reports(case: Case) -> list[Any]:
+    reports = case.sink.reports
+    return [each for each in reports if otlp_reports.scopes(each) == {otlp_reports.USAGE}]
+
+
+def figures(report: Any) -> set[str]:
+    """The figures that a usage report holds."""
+    return {point.name.removeprefix("novu.") for point in otlp_reports.points(report)} & NAMES
+
+
+def failures(report: Any) -> Mapping[str, float]:
+    points = otlp_reports.points(report)
+    return otlp_reports.values(points, "novu.usage.read.failures", "novu.figure")
+
+
+def wait_for(wanted: set[str], case: Case, *, new: bool = False) -> Any:
+    """Wait for a usage report, or a new one, that holds these figures."""
+    after = len(usage_reports(case)) if new else 0
+    return eventually(
+        lambda: next((r for r in usage_reports(case)[after:] if figures(r) == wanted), None)
+    )
+
+
+def check_the_end(running: RunningExporter, case: Case, subject: str) -> None:
+    """The beacons kept their rhythm, and the fault was logged once, without a secret."""
+    assert running.terminate(STOP_SECONDS) == 0
+    check_rhythm(case.times())
+    assert len([line for line in running.warnings if subject in line]) == 1
+    assert len(running.warnings) == len(set(running.warnings))
+    for secret in ("root:", PASSWORD):
+        assert secret not in "\n".join(running.stderr)
+
+
+def test_while_the_database_hangs_the_beacon_goes_on_and_the_figures_come_back(
+    novu: Case, mongo_url: str
+) -> None:
+    with Gate(mongo_url) as gate:
+        novu.read(gate.url)
+        running = novu.start(**IMPATIENT)
+        wait_for(NAMES, novu)
+        # No connection is open between two readings.
+        process = psutil.Process(running.pid)
+        eventually(lambda: process.net_connections(kind="tcp"), lambda found: found == [])
+        gate.blocked = b""
+        missing, again = wait_for(set(), novu), wait_for(set(), novu, new=True)
+        gate.blocked = None
+        after = wait_for(NAMES, novu, new=True)
+        check_the_end(running, novu, "figure")
+    # Each reading is a failure of every figure, and none is 0 or yesterday's value.
+    for name in NAMES:
+        assert 0 < failures(missing)[name] < failures(again)[name] <= failures(after)[name]
+
+
+def test_a_database_that_refuses_connections_is_read_when_it_is_there(
+    novu: Case, mongo_url: str
+) -> None:
+    port = free_port()
+    server = mongo_url.rpartition("@")[2].partition("/")[0]
+    novu.read(mongo_url.replace(server, f"127.0.0.1:{port}"))
+    running = novu.start(**IMPATIENT)
+    wait_for(set(), novu)
+    with Gate(mongo_url, port=port):
+        wait_for(NAMES, novu)
+        check_the_end(running, novu, "figure")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "word"),
+    [
+        ("root:secret", f"root:{PASSWORD}", "(?i)authent"),
+        ("novu-test-", "other-test-", "wrong database"),
+    ],
+)
+def test_a_wrong_password_and_a_wrong_database_are_explained(
+    right: str, wrong: str, word: str, novu: Case, mongo_url: str
+) -> None:
+    novu.read(mongo_url.replace(right, wrong))
+    running = novu.start()
+    wait_for(set(), novu)
+    report = wait_for(set(), novu, new=True)
+    # Absent, and never 0: only when, how long and how often it failed.
+    names = {point.name.removeprefix("novu.usage.") for point in otlp_reports.points(report)}
+    assert names == {"timestamp", "read.duration", "read.failures"}
+    running.wait_for(word)
+    check_the_end(running, novu, "figure")
+
+
+def test_one_slow_collection_spares_the_other_figures(novu: Case, mongo_url: str) -> None:
+    with Gate(mongo_url) as gate:
+        novu.read(gate.url)
+        gate.blocked = b"\x02aggregate\x00\x0d\x00\x00\x00integrations"
+        running = novu.start(OTEL_NOVU_QUERY_TIMEOUT="3")
+        report = wait_for(NAMES - {"integration.count"}, novu)
+        assert {name for name, count in failures(report).items() if count} == {"integration.count"}
+        gate.blocked = None
+        wait_for(NAMES, novu)
+        check_the_end(running, novu, "integration.count")
+
+
+# --- the beacon and the end, while nothing answers ----------------------------------------------
+
+
+def hung(case: Case, database: Listener, collector: Listener) -> None:
+    """Let database and collector take connections and answer nothing."""
+    case.read(f"mongodb://127.0.0.1:{database.port}/novu-db")
+    case.env |= {"OTEL_NOVU_QUERY_TIMEOUT": "300", TIMEOUT: "300"}
+    case.env[ENDPOINT] = f"http://127.0.0.1:{collector.port}"
+
+
+def test_the_beacon_is_on_time_beside_a_database_and_a_collector_that_hang(case: Case) -> None:
+    with Listener(hang()) as database, Listener(hang()) as collector:
+        hung(case, database, collector)
+        running = case.start()
+        kept = case.wait_for_waiting(8)
+        assert database.connections
+        assert collector.connections
+        assert running.terminate(STOP_SECONDS) == 0
+    # One a second; the promise is that none is more than five seconds late.
+    assert max(later - earlier for earlier, later in pairwise(sorted(kept))) <= 6
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_a_signal_at_any_moment_ends_it_in_time_with_the_last_report_kept(
+    protocol: str, case: Case
+) -> None:
+    moments = dice()
+    with Listener(hang()) as database, Listener(hang()) as collector:
+        hung(case, database, collector)
+        case.env["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+        for number in range(3 if protocol == GRPC else 2):
+            cases = [beside(case, f"{number}-{name}", moments) for name in range(4)]
+            end_side_by_side(cases, moments)
+
+
+def beside(case: Case, name: str, moments: random.Random) -> Case:
+    """Make a case with a state directory of its own."""
+    state = {"OTEL_NOVU_STATE_DIR": str(case.state / name)}
+    env = case.env | state | moments.choice([{}, ONE_REPORT])
+    return Case(case.exporter, case.state / name, case.sink, env)
+
+
+def end_side_by_side(cases: list[Case], moments: random.Random) -> None:
+    started = [(case, case.start()) for case in cases]
+    began, asked = time.monotonic(), []
+    for case, running in started:
+        moment = began + moments.uniform(0, 3)
+        asked.append((moment, case, running))
+    ended = []
+    for moment, case, running in sorted(asked, key=lambda row: row[0]):
+        time.sleep(max(0.0, moment - time.monotonic()))
+        ended.append((case, running, int(time.time())))
+        running.send(moments.choice([signal.SIGTERM, signal.SIGINT]))
+    for case, running, second in ended:
+        assert running.wait(STOP_SECONDS) == 0
+        kept = case.waiting()
+        assert max(kept) >= second, running.stderr
+        # The line at the end says how many reports wait, of both scopes.
+        assert str((kept + case.waiting(USAGE)).total()) in running.stderr[-1]

@@ -1,0 +1,64 @@
+"""Both scopes as they are sent, compared with a file.
+
+After a wanted change write the file anew, and read the difference before you commit it:
+
+    OTEL_NOVU_WRITE_GOLDEN=1 python -m pytest tests/contract/test_golden.py
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import novu_data
+import pytest
+from contract.case import GRPC, HTTP, Case, sink_for
+from google.protobuf.json_format import MessageToDict
+from pymongo.database import Database
+
+pytestmark = pytest.mark.contract
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "reports.json"
+WRITE = "OTEL_NOVU_WRITE_GOLDEN"
+
+# What differs from reading to reading, host to host and version to version.
+READINGS = {"timeUnixNano", "startTimeUnixNano", "asInt", "asDouble"}
+ATTRIBUTES = {"service.instance.id", "telemetry.sdk.version", "host.name", "os.version"}
+ABSENT_WITHOUT_NETWORK = "novu.host.ip"
+
+
+def blanked(document: Any) -> Any:
+    """Replace what differs by its name, and sort points by their attributes."""
+    if isinstance(document, list):
+        kept = [item for item in document if item.get("key") != ABSENT_WITHOUT_NETWORK]
+        return sorted(map(blanked, kept), key=lambda item: json.dumps(item.get("attributes", "")))
+    if not isinstance(document, dict):
+        return document
+    if document.get("key") in ATTRIBUTES:
+        return {"key": document["key"], "value": f"<{document['key']}>"}
+    if "name" in document and "version" in document:
+        return {"name": document["name"], "version": "<version>"}
+    return {
+        key: f"<{key}>" if key in READINGS else blanked(value) for key, value in document.items()
+    }
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_what_is_previewed_and_sent_is_the_golden_file_but_for_readings(
+    protocol: str, case: Case, database: Database[dict[str, Any]], mongo_url: str
+) -> None:
+    novu_data.load(database, seed=11, size="small", now=datetime.now(UTC))
+    case.read(mongo_url)
+    case.env["OTEL_RESOURCE_ATTRIBUTES"] = "service.namespace=shop"
+    with case.send_to(sink_for(protocol)) as sink:
+        shown = case("show --otlp")
+        assert shown.returncode == 0, shown.stderr
+        once = case("once")
+        assert once.returncode == 0, once.stderr
+        documents = [MessageToDict(each, use_integers_for_enums=True) for each in sink.reports]
+    sent = sorted(map(blanked, documents), key=lambda each: "otel_novu.usage" in str(each))
+    if os.environ.get(WRITE):
+        GOLDEN.write_text(json.dumps(sent, indent=1) + "\n")
+    assert sent == json.loads(GOLDEN.read_text()), f"is it wanted? {WRITE}=1 writes it anew"
+    assert [blanked(json.loads(line)) for line in shown.stdout.splitlines()] == sent

@@ -1,0 +1,143 @@
+"""The tables of metrics: complete rows, the schema check, the names in Prometheus."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_novu.metrics.beacon import BEACON, BeaconReading, DeliveryCounts, Host
+from otel_novu.metrics.metric import Instrument, Metric
+from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
+from otel_novu.metrics.queries import OTHER, UNKNOWN
+from otel_novu.metrics.resource import RESOURCE
+from otel_novu.metrics.usage import FIGURES, USAGE, Created, UsageReading
+
+TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
+ROWS = {row.name: row for row in TABLES}
+GOLDEN = Path(__file__).parent / "golden" / "reports.json"
+
+HOST = Host(1, 2, "db-1", "10.0.0.7", "linux", "6.1.0")
+BEACON_READING = BeaconReading(1.8e9, HOST, usage_enabled=True, delivery=DeliveryCounts(1, 2, 3, 4))
+NAMES = [figure.name for figure in FIGURES]
+USAGE_READING = UsageReading(
+    timestamp=1.8e9,
+    totals={name: 5 for name in NAMES if name.endswith(".count") and name != "integration.count"},
+    providers={"integration.count": {"sendgrid": 2, UNKNOWN: 1, OTHER: 3}},
+    created={name: Created(7, 1.7e9) for name in NAMES if name.endswith(".created")},
+    durations=dict.fromkeys(NAMES, 0.25),
+    failures=dict.fromkeys(NAMES, 0),
+)
+NOTHING = replace(USAGE_READING, totals={}, providers={}, created={}, durations={}, failures={})
+
+
+def test_the_rows_are_the_metrics_of_the_golden_reports_in_their_order() -> None:
+    found = []
+    for report in json.loads(GOLDEN.read_text()):
+        for metric in report["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]:
+            monotonic = metric.get("sum", {}).get("isMonotonic", False)
+            kind = "gauge" if "gauge" in metric else "counter" if monotonic else "up-down counter"
+            found.append((metric["name"], metric.get("unit", ""), metric["description"], kind))
+    assert found == [
+        (row.name, row.unit, row.description, row.instrument.value.removeprefix("observable "))
+        for row in ROWS.values()
+    ]
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_every_row_is_documented_and_reads_points_of_its_schema(row: Metric[Any]) -> None:
+    points = list(row.read(BEACON_READING if row in BEACON else USAGE_READING))
+    assert points
+    for point in points:
+        assert row.accepts(point.value, point.attributes)
+        assert point.attributes.keys() == row.attributes.keys()
+    for text in (row.description, row.source, row.identifies, row.shape.says):
+        assert text
+    for label in row.attributes.values():
+        assert label.source
+        assert label.identifies
+        assert label.shape.says
+
+
+def test_what_is_not_known_is_absent() -> None:
+    assert {row.name for row in USAGE if list(row.read(NOTHING))} == {"novu.usage.timestamp"}
+    unknown = replace(BEACON_READING, host=replace(HOST, ip=None, memory_free=None), delivery=None)
+    absent = {row.name for row in BEACON if not list(row.read(unknown))}
+    assert absent == {
+        "novu.host.memory.free",
+        "novu.spool.reports",
+        "novu.spool.dropped",
+        "novu.spool.rejected",
+        "novu.schema.dropped",
+    }
+    (info,) = ROWS["novu.host.info"].read(unknown)
+    assert "novu.host.ip" not in info.attributes
+
+
+def test_created_counters_begin_with_their_watch() -> None:
+    row = ROWS["novu.event.created"]
+    assert row.since is not None
+    assert row.since(USAGE_READING) == 1.7e9
+    assert row.since(NOTHING) is None
+
+
+PROVIDER = "novu.provider.id"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attributes"),
+    [
+        ("novu.user.count", -1, {}),
+        ("novu.user.count", 2**63, {}),
+        ("novu.user.count", 1.0, {}),
+        ("novu.user.count", True, {}),
+        ("novu.user.count", "1", {}),
+        ("novu.user.count", None, {}),
+        ("novu.user.count", 1, {"user.email": "ada@example.org"}),
+        ("novu.integration.count", 1, {PROVIDER: "Our own gateway"}),
+        ("novu.integration.count", 1, {PROVIDER: "novu\n"}),
+        ("novu.integration.count", 1, {PROVIDER: "a" * 65}),
+        ("novu.integration.count", 1, {PROVIDER: ""}),
+        ("novu.integration.count", 1, {PROVIDER: 5}),
+        ("novu.usage.read.duration", float("nan"), {"novu.figure": "user.count"}),
+        ("novu.usage.read.duration", float("inf"), {"novu.figure": "user.count"}),
+        ("novu.usage.read.duration", 1.0, {"novu.figure": "else.count"}),
+        ("novu.usage.enabled", 2, {}),
+        ("novu.host.info", 0, {}),
+        ("novu.host.info", 1, {"host.name": "a\x1b[2Jb"}),
+        ("novu.host.info", 1, {"host.name": "a\u202eb"}),
+        ("novu.host.info", 1, {"novu.host.ip": "fe80::1"}),
+    ],
+)
+def test_a_point_outside_the_schema_is_not_accepted(
+    name: str, value: object, attributes: dict[str, object]
+) -> None:
+    assert not ROWS[name].accepts(value, attributes)
+
+
+def test_the_resource_has_its_own_schema() -> None:
+    assert RESOURCE["service.instance.id"].shape.accepts("ba54fb29-6422-4a83-a0e4-951d767efa73")
+    assert not RESOURCE["service.instance.id"].shape.accepts("my-host-10.0.0.7")
+    assert not RESOURCE["service.name"].shape.accepts("")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "instrument", "expected"),
+    [
+        ("novu.host.memory.free", "By", Instrument.GAUGE, "novu_host_memory_free_bytes"),
+        ("novu.host.info", "", Instrument.GAUGE, "novu_host_info"),
+        ("novu.event.created", "{event}", Instrument.COUNTER, "novu_event_created_total"),
+        ("novu.user.count", "{user}", Instrument.UP_DOWN_COUNTER, "novu_user_count"),
+        ("novu.usage.seconds", "s", Instrument.GAUGE, "novu_usage_seconds"),
+        ("novu.total.size", "By", Instrument.COUNTER, "novu_size_bytes_total"),
+    ],
+)
+def test_names_in_prometheus(name: str, unit: str, instrument: Instrument, expected: str) -> None:
+    assert prometheus_name(Metric(name, instrument, unit, "", lambda _: [], "")) == expected
+
+
+def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
+    with pytest.raises(ValueError, match="ms"):
+        prometheus_name(Metric("novu.x", Instrument.GAUGE, "ms", "", lambda _: [], ""))
+    assert prometheus_label(PROVIDER) == "novu_provider_id"

@@ -1,0 +1,159 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import stack
+import stack_build
+import yaml
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from pymongo.errors import OperationFailure
+from stack import COLLECTOR_CONFIG, Collector, Prometheus, ask_prometheus, poll
+
+pytestmark = pytest.mark.contract
+STACK = Path(stack.__file__).parent
+KINDS = ("receivers", "processors", "exporters", "extensions")
+NAMES = ("TEST_MONGO_URL", "TEST_OTLP_HTTP", "TEST_OTLP_GRPC", "TEST_PROMETHEUS")
+
+
+@pytest.fixture(scope="module")
+def parts() -> stack.Binaries:
+    return stack.build()
+
+
+def send_counter(collector_url: str, job: str, value: int) -> None:
+    exporter = OTLPMetricExporter(endpoint=f"{collector_url}/v1/metrics")
+    resource = Resource({"service.name": job, "service.instance.id": "i", "telemetry.x": "y"})
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+    counter = provider.get_meter("test").create_counter("novu.event.created", "{event}")
+    counter.add(value, {"novu.provider.id": "sendgrid"})
+    provider.shutdown()
+
+
+def run_stack(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **dict.fromkeys(NAMES, ""), **variables}
+    command = [sys.executable, str(STACK / "stack.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_collector_and_promtool_accept_the_configurations(parts: stack.Binaries) -> None:
+    collector = [str(parts.collector), "validate", f"--config={COLLECTOR_CONFIG}"]
+    promtool = [str(parts.promtool), "check", "config", str(STACK / "prometheus.yml")]
+    for command in (collector, promtool):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_both_stock_distributions_have_every_component_in_use(parts: stack.Binaries) -> None:
+    listed = json.loads((STACK / "distributions.json").read_text())
+    command = [str(parts.collector), "components"]
+    real = yaml.safe_load(subprocess.run(command, capture_output=True, check=True).stdout)
+    used = {(c["kind"], c["type"], c["module"]) for c in listed["used"]["components"]}
+    assert used == {(k, c["name"], c["module"].split()[0]) for k in KINDS for c in real[k]}
+    config = yaml.safe_load(COLLECTOR_CONFIG.read_text())
+    for kind in KINDS:
+        configured = {name.partition("/")[0] for name in config.get(kind, {})}
+        assert configured <= {name for used_kind, name, _ in used if used_kind == kind}
+        modules = {module.rpartition("/")[2] for used_kind, _, module in used if used_kind == kind}
+        for distribution in listed["distributions"].values():
+            assert modules <= set(distribution["modules"][kind])
+    assert real["buildinfo"]["version"] == stack_build.collector_version()
+
+
+def test_the_compose_file_has_the_ports_and_versions_of_the_native_stack(
+    parts: stack.Binaries,
+) -> None:
+    text = (STACK / "compose.yaml").read_text()
+    ports = {name: int(port) for name, port in re.findall(r"\$\{(\w+_PORT):-(\d+)\}", text)}
+    assert ports == stack.PORTS | {"OTEL_NOVU_STACK_GRAFANA_PORT": 13000}
+    assert f"opentelemetry-collector-contrib:{stack_build.collector_version()}" in text
+    packages = (parts.chroot.parent / "packages.txt").read_text()
+    (minor,) = re.findall(r"^prometheus (\d+\.\d+\.)", packages, re.MULTILINE)
+    assert f"prom/prometheus:v{minor}" in text
+
+
+def test_the_collector_keeps_a_report_while_prometheus_is_away(parts: stack.Binaries) -> None:
+    query = 'novu_event_created_total{job="late"}'
+    with Prometheus(binaries=parts) as prometheus:
+        prometheus.kill()
+        target = {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": prometheus.remote_write}
+        with Collector(COLLECTOR_CONFIG, target, binaries=parts) as collector:
+            with socket.create_server(("127.0.0.1", prometheus.port)) as listener:
+                send_counter(collector.otlp_http, "late", 3)
+                listener.settimeout(120)
+                listener.accept()[0].close()
+            prometheus.start()
+            assert poll(lambda: bool(ask_prometheus(prometheus.address, query)), 120)
+        (found,) = ask_prometheus(prometheus.address, query)
+        assert found["value"][1] == "3"
+        labels = {"job": "late", "instance": "i", "novu_provider_id": "sendgrid"}
+        assert found["metric"] == {"__name__": "novu_event_created_total", **labels}
+        (target_info,) = ask_prometheus(prometheus.address, 'target_info{job="late"}')
+        assert target_info["metric"]["telemetry_x"] == "y"
+
+
+def test_the_database_wants_its_login_freezes_counts_and_survives_a_kill(
+    parts: stack.Binaries,
+) -> None:
+    with (
+        stack.Database(binaries=parts) as database,
+        pymongo.MongoClient[Any](database.url(), timeoutMS=5000) as client,
+    ):
+        url = database.url(login="root:wrong")
+        with pymongo.MongoClient[Any](url) as wrong, pytest.raises(OperationFailure):
+            wrong["novu-db"].users.find_one()
+        users = client["novu-db"].users
+        users.insert_many([{"_id": n} for n in range(100)])
+        users.delete_many({"_id": {"$lt": 10}})
+        assert users.estimated_document_count() == 90
+        database.analyze("novu-db")
+        users.insert_one({"_id": 100})
+        assert users.estimated_document_count() == 90
+        database.analyze()
+        assert users.estimated_document_count() == 91
+        database.postgres.sql("CHECKPOINT")
+        database.kill()
+        assert not database.alive()
+        database.start()
+        assert users.count_documents({}) == 91
+
+
+def test_private_servers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script = "import stack, time; servers = stack.Prometheus().start(), stack.Database().start()\n"
+    script += "print(*[p.pid for s in servers for p in s.processes], flush=True); time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(STACK), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        pids = parent.stdout.readline().decode().split()
+        parent.send_signal(signal.SIGKILL)
+    assert len(pids) == 3
+    assert poll(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 120)
+
+
+def test_given_addresses_come_first_and_nothing_is_started(tmp_path: Path) -> None:
+    given = dict.fromkeys(NAMES, "mongodb://db.example/novu-db")
+    done = run_stack("up", OTEL_NOVU_CACHE=str(tmp_path), **given)
+    assert done.stdout.splitlines() == [f"{name}={address}" for name, address in given.items()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reused_process_id_is_not_a_running_server(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    state = {"recipe": "", "folder": "", "processes": [[os.getpid(), 1]]}
+    for name, addresses in stack.PROVIDES.items():
+        text = json.dumps({**state, "addresses": dict.fromkeys(addresses, "http://old.example")})
+        (tmp_path / "run" / f"{name}.json").write_text(text)
+    done = run_stack("env", OTEL_NOVU_CACHE=str(tmp_path))
+    assert done.stderr == "Not all servers run; start them with `stack.py up`.\n"
