@@ -29,7 +29,7 @@ STALL_SECONDS = 30.0
 ONE_REPORT = {"OTEL_METRIC_EXPORT_INTERVAL": str(7 * 86_400_000)}
 """A report at the start and one at the end, none between."""
 
-Sink = TypeVar("Sink", HttpSink, GrpcSink)
+Sink = TypeVar("Sink", bound=HttpSink | GrpcSink)
 each_protocol = pytest.mark.parametrize("protocol", [HTTP, GRPC])
 
 
