@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from otel_novu.log import LOG
@@ -26,8 +27,6 @@ All of them: otel-novu metrics --settings.
 """
 # Drivers log addresses and what servers say.
 _QUIET = ("pymongo", "urllib3", "opentelemetry")
-
-Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,13 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(options: argparse.Namespace) -> int:
-    command: Command = options.call
-    if command is _metrics:
-        return command(options)
-    from otel_novu.state_dir import LockedError, StateDirError  # noqa: PLC0415 - a fast --help
+    """Import the command and run it: `--help` and a bad setting need no driver."""
+    name = options.command.replace("-", "_")
+    if name == "metrics":
+        from otel_novu.commands import metrics  # noqa: PLC0415
+
+        return metrics.main(options)
+    settings = _settings(options)
+    if name == "run":
+        # As PID 1, a process loses a signal that comes before it is blocked or handled.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    from otel_novu.state_dir import LockedError, StateDirError  # noqa: PLC0415
 
     try:
-        return command(options)
+        command = import_module(f"otel_novu.commands.{name}")
+        return int(command.main(settings, options))
     except StateDirError as error:
         return _fail(str(error), BAD_INPUT)
     except LockedError as error:
@@ -120,9 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(commands, "run", "report at once, then hourly, until SIGTERM or SIGINT", _run)
-    _add(commands, "once", "make one report; exit 0 only if all was read and delivered", _once)
-    show = _add(commands, "show", "print both reports, read now; sends and writes nothing", _show)
+    _add(commands, "run", "report at once, then hourly, until SIGTERM or SIGINT")
+    _add(commands, "once", "make one report; exit 0 only if all was read and delivered")
+    show = _add(commands, "show", "print both reports, read now; sends and writes nothing")
     _add_choices(
         show,
         otlp="the OTLP requests as OTLP/JSON, one a line",
@@ -130,16 +137,16 @@ def _parser() -> argparse.ArgumentParser:
         queries="the database commands of one reading, one a line",
         json="one JSON document a line",
     )
-    check = _add(commands, "check", "test what a report needs, and say how to fix it", _check)
+    check = _add(commands, "check", "test what a report needs, and say how to fix it")
     _add_choices(check, json="one JSON document a line")
-    _add(commands, "health", "exit code for container probes", _health)
-    telemetry = _add(commands, "telemetry", "the admin setting of the usage figures", _telemetry)
+    _add(commands, "health", "exit code for container probes")
+    telemetry = _add(commands, "telemetry", "the admin setting of the usage figures")
     telemetry.add_argument("action", choices=("status", "enable", "disable"))
     _add_choices(telemetry, json="with status: one JSON document")
-    spool = _add(commands, "spool", "list the reports that wait for delivery", _spool)
+    spool = _add(commands, "spool", "list the reports that wait for delivery")
     _add_choices(spool, flush="send them now", json="one JSON document a line")
-    _add(commands, "reset-id", "make a new instance id", _reset_id)
-    metrics = _add(commands, "metrics", "list every metric that can be sent", _metrics)
+    _add(commands, "reset-id", "make a new instance id")
+    metrics = _add(commands, "metrics", "list every metric that can be sent")
     _add_choices(
         metrics,
         json="one JSON document a line",
@@ -154,13 +161,12 @@ def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     help_: str,
-    call: Command,
 ) -> argparse.ArgumentParser:
     description = f"{help_[0].upper()}{help_[1:]}."
     command = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
     command.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
     command.add_argument("--verbose", action="store_true", help="log more")
-    command.set_defaults(call=call)
+    command.set_defaults(command=name)
     return command
 
 
@@ -168,83 +174,3 @@ def _add_choices(command: argparse.ArgumentParser, **options: str) -> None:
     group = command.add_mutually_exclusive_group()
     for name, help_ in options.items():
         group.add_argument(f"--{name}", action="store_true", help=help_)
-
-
-# Each command is imported when it is called: `--help` and a bad setting need no driver.
-
-
-def _run(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    # As PID 1, a process loses a signal that comes before it is blocked or handled.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    from otel_novu.commands.run import run  # noqa: PLC0415
-
-    run(settings)
-
-
-def _once(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands.once import once  # noqa: PLC0415
-
-    return once(settings)
-
-
-def _show(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands import show  # noqa: PLC0415
-
-    if options.otlp:
-        return show.show_otlp(settings)
-    if options.last:
-        return show.show_last(settings)
-    if options.queries:
-        return show.show_queries(settings)
-    return show.show(settings, as_lines=options.json)
-
-
-def _check(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands.check import check  # noqa: PLC0415
-
-    return check(settings, as_json=options.json)
-
-
-def _health(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands.health import health  # noqa: PLC0415
-
-    return health(settings)
-
-
-def _telemetry(options: argparse.Namespace) -> int:
-    if options.json and options.action != "status":
-        raise SettingsError(f"--json: is given to {options.action}; expected only with status")
-    settings = _settings(options)
-    from otel_novu.commands import telemetry  # noqa: PLC0415
-
-    if options.action == "status":
-        return telemetry.status(settings, as_json=options.json)
-    return telemetry.store(settings, enabled=options.action == "enable")
-
-
-def _spool(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands import spool  # noqa: PLC0415
-
-    if options.flush:
-        return spool.flush(settings)
-    return spool.list_waiting(settings, as_json=options.json)
-
-
-def _reset_id(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from otel_novu.commands.reset_id import reset_id  # noqa: PLC0415
-
-    return reset_id(settings)
-
-
-def _metrics(options: argparse.Namespace) -> int:
-    from otel_novu.commands.metrics import metrics  # noqa: PLC0415
-
-    forms = ("json", "markdown", "privacy", "settings")
-    return metrics(next((form for form in forms if getattr(options, form)), "text"))

@@ -48,8 +48,8 @@ class Exporter:
     ) -> None:
         self._settings, self._store, self._now = settings, store, now
         self.flag = TelemetryFlag(settings, store)
-        failures = FailureLog()
-        self.reporter = Reporter(settings, store, self.flag, failures, now, host)
+        self.failures = FailureLog()
+        self.reporter = Reporter(settings, store, self.flag, self.failures, now, host)
         self._schedules: dict[str, Schedule] = {}
         self._stopping = threading.Event()
         self._wake = {scope: threading.Event() for scope in SCOPES}
@@ -62,7 +62,7 @@ class Exporter:
                 scopes=self.flag.scopes,
                 next_due=self.next_due,
                 now=now,
-                failures=failures,
+                failures=self.failures,
             )
 
     def delivered(self, scope: str) -> bool:

@@ -1,5 +1,6 @@
 """`otel-novu check`: tests what a report needs, and says how to fix it."""
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -36,23 +37,18 @@ class Finding:
     message: str
 
 
-def check(settings: Settings, *, as_json: bool, now: Callable[[], float] = time.time) -> int:
+def main(settings: Settings, options: argparse.Namespace) -> int:
     """Test what a report needs and print a line each; nothing is sent or kept.
-
-    Args:
-        settings: what the user set.
-        as_json: one JSON document a line.
-        now: the wall clock, Unix time in seconds.
 
     Returns:
         The exit code: 1 if something is to be fixed.
     """
     all_ok = True
-    for finding in _findings(settings, now):
+    for finding in _findings(settings, time.time):
         all_ok &= finding.ok
         mark = "ok   " if finding.ok else "WRONG"
         text = f"{mark}  {finding.subject}: {finding.message}"
-        print(json.dumps(asdict(finding)) if as_json else text, flush=True)
+        print(json.dumps(asdict(finding)) if options.json else text, flush=True)
     return 0 if all_ok else 1
 
 

@@ -1,8 +1,8 @@
 """`otel-novu health`: is `run` alive, and was the last report due made?"""
 
+import argparse
 import os
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 from otel_novu.commands.output import note
@@ -14,10 +14,10 @@ from otel_novu.store import Store
 GRACE = 60.0
 
 
-def health(settings: Settings, now: Callable[[], float] = time.time) -> int:
+def main(settings: Settings, _: argparse.Namespace) -> int:
     """Answer a container probe: 0 only if all is well."""
     with closing(Store.open_read_only(settings.state_dir)) as store:
-        problem = _problem(settings, store, now())
+        problem = _problem(settings, store, time.time())
         if problem is not None:
             note(f"not ok: {problem}")
             return 1

@@ -1,5 +1,6 @@
 """`otel-novu metrics`: every metric that can be sent, as text, JSON, or Markdown."""
 
+import argparse
 import json
 from typing import Any
 
@@ -14,8 +15,10 @@ _MARKDOWN = {
 }
 
 
-def metrics(form: str) -> int:
-    """Print the tables; `form` is text, json, markdown, privacy or settings."""
+def main(options: argparse.Namespace) -> int:
+    """Print the tables in the form that the options ask for."""
+    forms = ("json", *_MARKDOWN)
+    form = next((form for form in forms if getattr(options, form)), "text")
     if form in _MARKDOWN:
         print(_MARKDOWN[form](), end="")
         return 0

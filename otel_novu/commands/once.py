@@ -1,7 +1,6 @@
 """`otel-novu once`: one report, and whether all of it arrived."""
 
-import time
-from collections.abc import Callable
+import argparse
 from contextlib import closing
 
 from otel_novu.commands.run import destination
@@ -14,7 +13,7 @@ from otel_novu.state_dir import lock
 from otel_novu.store import Store
 
 
-def once(settings: Settings, now: Callable[[], float] = time.time) -> int:
+def main(settings: Settings, _: argparse.Namespace) -> int:
     """Report once; reports that wait from earlier runs are sent first.
 
     Returns:
@@ -27,9 +26,9 @@ def once(settings: Settings, now: Callable[[], float] = time.time) -> int:
     """
     check_mongo_url(settings)
     with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "once"):
-        exporter = Exporter(settings, store, now)
+        exporter = Exporter(settings, store)
         decision = exporter.flag.decision
-        log_state(store, decision)
+        log_state(store, exporter)
         try:
             exporter.once()
         except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """`otel-novu reset-id`: a new instance id, not connected to the old one."""
 
+import argparse
 from contextlib import closing
 
 from otel_novu.commands.output import fail
@@ -9,7 +10,7 @@ from otel_novu.state_dir import lock
 from otel_novu.store import Store
 
 
-def reset_id(settings: Settings) -> int:
+def main(settings: Settings, _: argparse.Namespace) -> int:
     """Make a new instance id; drop the pseudonym key, which would connect it to the old one.
 
     Raises:

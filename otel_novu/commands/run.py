@@ -1,9 +1,8 @@
 """`otel-novu run`: reports until SIGTERM or SIGINT."""
 
+import argparse
 import logging
 import os
-import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import NoReturn
 
@@ -16,7 +15,7 @@ from otel_novu.store import Store
 from otel_novu.version import __version__
 
 
-def run(settings: Settings, now: Callable[[], float] = time.time) -> NoReturn:
+def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
     """Report at once, then at the instance's own point of each interval.
 
     Raises:
@@ -26,8 +25,8 @@ def run(settings: Settings, now: Callable[[], float] = time.time) -> NoReturn:
     """
     check_mongo_url(settings)
     with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "run"):
-        exporter = Exporter(settings, store, now)
-        log_state(store, exporter.flag.decision)
+        exporter = Exporter(settings, store)
+        log_state(store, exporter)
         _log_start(settings, store, exporter)
         exporter.run()
         _log_end(store, exporter)

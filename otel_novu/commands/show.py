@@ -1,5 +1,6 @@
 """`otel-novu show`: what would be sent, what was sent last, and what the database is asked."""
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,17 @@ from otel_novu.state_dir import lock_owner
 from otel_novu.store import LastAttempt, Store
 
 Now = Callable[[], float]
+
+
+def main(settings: Settings, options: argparse.Namespace) -> int:
+    """Run `show` in the form that the options ask for."""
+    if options.otlp:
+        return show_otlp(settings)
+    if options.last:
+        return show_last(settings)
+    if options.queries:
+        return show_queries(settings)
+    return show(settings, as_lines=options.json)
 
 
 def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:

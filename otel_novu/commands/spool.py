@@ -1,8 +1,8 @@
 """`otel-novu spool`: the reports that wait for delivery, and sending them now."""
 
+import argparse
 import json
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 from otel_novu.commands.output import fail, note, utc
@@ -15,6 +15,11 @@ from otel_novu.store import Store
 # How long a running exporter may take beside one attempt, seconds.
 _REACTION = 10.0
 _POLL = 0.2
+
+
+def main(settings: Settings, options: argparse.Namespace) -> int:
+    """Run `spool`, or `spool --flush`."""
+    return flush(settings) if options.flush else list_waiting(settings, as_json=options.json)
 
 
 def list_waiting(settings: Settings, *, as_json: bool) -> int:
@@ -38,7 +43,7 @@ def list_waiting(settings: Settings, *, as_json: bool) -> int:
     return 0
 
 
-def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
+def flush(settings: Settings) -> int:
     """Send what waits, now; through `run` if it runs on the state directory.
 
     Returns:
@@ -55,7 +60,7 @@ def flush(settings: Settings, now: Callable[[], float] = time.time) -> int:
             _flush_through_run(settings, store, owner)
             return _print_result(settings, store)
         with lock(settings.state_dir, "spool"):
-            exporter = Exporter(settings, store, now)
+            exporter = Exporter(settings, store)
             if exporter.delivery is None:
                 why = "OTEL_SDK_DISABLED" if settings.sdk_disabled else "OTEL_METRICS_EXPORTER"
                 return fail(f"Nothing is sent: {why} says so.")

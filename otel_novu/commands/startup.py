@@ -1,6 +1,7 @@
 """What `run` and `once` check and log at their start."""
 
-from otel_novu.consent import BY_UNREADABLE, Decision
+from otel_novu.consent import BY_UNREADABLE
+from otel_novu.exporter import Exporter
 from otel_novu.log import LOG
 from otel_novu.reporter import memory_only
 from otel_novu.settings import Settings, SettingsError
@@ -26,11 +27,11 @@ def check_mongo_url(settings: Settings) -> None:
         LOG.warning("%s", warning)
 
 
-def log_state(store: Store, decision: Decision) -> None:
+def log_state(store: Store, exporter: Exporter) -> None:
     """Log once what is wrong with the state directory."""
     if store.fault is not None:
-        LOG.warning("%s", memory_only(store))
-    if decision.by == BY_UNREADABLE:
+        exporter.failures.failed("store", memory_only(store))
+    if exporter.flag.decision.by == BY_UNREADABLE:
         LOG.warning(
             "Usage figures are off: the admin setting in OTEL_NOVU_STATE_DIR can't be read. "
             "NOVU_TELEMETRY decides without it."

@@ -1,8 +1,8 @@
 """`otel-novu telemetry`: the admin setting of the usage figures, and what follows from it."""
 
+import argparse
 import json
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 
@@ -10,12 +10,25 @@ from otel_novu.commands.output import fail, utc
 from otel_novu.commands.running import decision_in_force, next_due, signal_running
 from otel_novu.consent import ADMIN_SETTING, Decision, read_decision
 from otel_novu.exporter import SCOPES
-from otel_novu.settings import Settings
+from otel_novu.settings import Settings, SettingsError
 from otel_novu.state_dir import LockOwner, lock_owner
 from otel_novu.store import LastAttempt, Store
 
 
-def status(settings: Settings, *, as_json: bool, now: Callable[[], float] = time.time) -> int:
+def main(settings: Settings, options: argparse.Namespace) -> int:
+    """Run `telemetry status`, `enable` or `disable`.
+
+    Raises:
+        SettingsError: --json goes with status only.
+    """
+    if options.action == "status":
+        return status(settings, as_json=options.json)
+    if options.json:
+        raise SettingsError(f"--json: is given to {options.action}; expected only with status")
+    return store(settings, enabled=options.action == "enable")
+
+
+def status(settings: Settings, *, as_json: bool) -> int:
     """Print whether usage figures are sent, who decides, what was sent last, and what is due."""
     with closing(Store.open_read_only(settings.state_dir)) as store:
         decision = read_decision(settings, store)
@@ -34,7 +47,7 @@ def status(settings: Settings, *, as_json: bool, now: Callable[[], float] = time
     else:
         print(f"An exporter runs (process {owner.pid}); its usage figures are {_decided(theirs)}.")
     for scope in SCOPES:
-        print(_sentence(scope, attempts[scope], due[scope], now()))
+        print(_sentence(scope, attempts[scope], due[scope], time.time()))
     return 0
 
 

@@ -33,11 +33,6 @@ Sink = TypeVar("Sink", bound=HttpSink | GrpcSink)
 each_protocol = pytest.mark.parametrize("protocol", [HTTP, GRPC])
 
 
-def sink_for(protocol: str) -> HttpSink | GrpcSink:
-    """Make a receiver that accepts everything."""
-    return GrpcSink() if protocol == GRPC else HttpSink()
-
-
 @dataclass
 class Case:
     """An exporter that reports every second: the beacon alone, until `read` names a database."""
@@ -68,6 +63,10 @@ class Case:
         protocol = GRPC if isinstance(sink, GrpcSink) else HTTP
         self.env |= {ENDPOINT: sink.base, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
         return sink
+
+    def receive(self, protocol: str) -> HttpSink | GrpcSink:
+        """Send to a new receiver that accepts everything."""
+        return self.send_to(GrpcSink() if protocol == GRPC else HttpSink())
 
     def send_nowhere(self) -> int:
         """Send to a port where nothing listens; the port."""

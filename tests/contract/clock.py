@@ -15,15 +15,10 @@ time.time, time.time_ns = _time, lambda: int(_time() * 1e9)
 
 
 class Clock:
-    """A shifted clock for processes that get `environment`; it runs beside the real one.
-
-    Args:
-        folder: an empty one.
-    """
+    """A shifted clock for processes that get `environment`; it runs beside the real one."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        self._offset = 0.0
+        self._file, self._offset = folder / "clock", 0.0
         (folder / "sitecustomize.py").write_text(_SITE)
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         self.environment = {"PYTHONPATH": path, "TEST_CLOCK": str(self._file)}
@@ -32,10 +27,6 @@ class Clock:
     def now(self) -> float:
         """Tell the Unix time that it shows."""
         return time.time() + self._offset
-
-    def set(self, unix_time: float) -> None:
-        """Let it show this time now."""
-        self.step(unix_time - self.now())
 
     def step(self, seconds: float) -> None:
         """Move it."""

@@ -36,6 +36,6 @@ def expected(stack: Servers, database: Database[dict[str, Any]]) -> novu_data.Ex
 @pytest.fixture
 def novu(case: Case, expected: novu_data.Expected, mongo_url: str) -> Case:
     """An exporter of both scopes, and data in its database."""
-    assert expected.steps
+    assert expected.documents
     case.read(mongo_url)
     return case

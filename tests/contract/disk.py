@@ -7,11 +7,19 @@ from pathlib import Path
 
 
 @contextmanager
+def _mounted(at: Path, *options: str) -> Iterator[Path]:
+    subprocess.run(["mount", *options, at], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+@contextmanager
 def tiny_disk(at: Path, kibibytes: int = 256) -> Iterator[Path]:
     """Mount a file system of that size."""
     at.mkdir()
-    options = f"size={kibibytes}k,mode=0700"
-    with _mounted(at, "-t", "tmpfs", "-o", options, "tmpfs"):
+    with _mounted(at, "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=0700", "tmpfs"):
         yield at
 
 
@@ -32,12 +40,3 @@ def fill(folder: Path) -> Path:
                 while filling.write(bytes(size)):
                     pass
     return file
-
-
-@contextmanager
-def _mounted(at: Path, *options: str) -> Iterator[None]:
-    subprocess.run(["mount", *options, at], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", at], check=True)

@@ -83,7 +83,7 @@ def test_reports_wait_for_a_receiver_that_fails_and_arrive_once_each_in_order(
         time.sleep(0.3)
         switch.now = None
         eventually(lambda: len(switch.accepted(sink)) >= kept.total() + 2)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
         accepted = switch.accepted(sink)
         check_recovery(accepted, case.times()[0])
         assert kept <= seconds(reading_times(accepted))
@@ -106,7 +106,7 @@ def test_reports_wait_for_a_grpc_receiver_that_fails(fault: GrpcAnswer, case: Ca
     with case.send_to(GrpcSink(*[fault] * 6, GrpcAnswer())) as sink:
         running = case.start(**{TIMEOUT: "1"})
         sink.wait_for(12)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
         check_recovery(sink.reports[6:], case.times()[0])
         assert running.warnings
 
@@ -122,7 +122,7 @@ def test_a_receiver_is_not_asked_before_the_time_that_it_names(case: Case) -> No
     with case.send_to(HttpSink(later)) as sink:
         running = case.start()  # it makes a report every second meanwhile
         sink.wait_for(3)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
     assert moments[1] - moments[0] >= 4
 
 
@@ -136,7 +136,7 @@ def test_one_report_that_is_rejected_for_good_is_put_aside_when_a_later_one_pass
     with case.send_to(HttpSink(refuse_the_first)) as sink:
         running = case.start()
         eventually(lambda: len({request.body for request in sink.requests}) >= 5)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
         bodies = [request.body for request in sink.requests]
         assert bodies.count(bodies[0]) <= 3
         assert case.values("novu.spool.dropped")[-1] == 1
@@ -153,7 +153,7 @@ def test_data_points_that_are_rejected_are_counted_and_the_report_is_not_sent_ag
     with case.send_to(HttpSink(answer(200, partial_success(5, "too old")), answer())) as sink:
         running = case.start()
         sink.wait_for(4)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
     assert len(case.times()) == len(set(case.times()))
     assert case.values("novu.spool.rejected")[-1] == 5
     assert any("5 " in line and "too old" in line for line in running.warnings)
@@ -171,7 +171,7 @@ def test_the_oldest_reports_are_dropped_beyond_the_bounds_of_the_spool(case: Cas
     with case.send_to(HttpSink(answer(503))) as sink:
         running = case.start(OTEL_NOVU_SPOOL_MAX_AGE="3s")
         sink.wait_for(7)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
     assert 1 <= case.waiting().total() <= 5
 
 
@@ -234,7 +234,7 @@ def test_a_real_collector_that_goes_and_comes_back_gets_every_report_in_order(
         kept = case.wait_for_waiting(4)
         collector.start()
         eventually(lambda: kept - seconds(case.times()), lambda missing: not missing)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
         eventually(lambda: len(set(case.times())), lambda count: count >= 2 + kept.total())
     times = case.times()
     check_rhythm(times)
@@ -256,7 +256,7 @@ def test_a_resolver_that_hangs_delays_neither_readings_nor_the_end(
             eventually(lambda: names.questions)
             kept = case.wait_for_waiting(4)
             asked = int(time.time())
-            assert running.terminate(STOP_SECONDS) == 0
+            case.stop(running)
     last = case.waiting()
     assert kept <= last
     assert max(last) >= asked

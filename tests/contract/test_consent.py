@@ -93,7 +93,7 @@ def test_while_the_flag_is_off_nothing_connects_to_the_database_and_no_usage_is_
     novu.sink.wait_for(3)
     for command in ("show", "show --otlp", "check", "health", "telemetry status"):
         novu(command)
-    assert running.terminate(STOP_SECONDS) == 0
+    novu.stop(running)
     # Where nobody has decided it, that is something to fix.
     assert novu("once").returncode == int(admin == UNREADABLE)
     assert gate.connections == 0
@@ -124,7 +124,7 @@ def test_usage_comes_and_goes_at_run_time_and_the_beacon_keeps_its_schedule(
     set_admin("off", novu)
     wait_for_off(running, 2)
     connections = gate.connections
-    assert running.terminate(STOP_SECONDS) == 0
+    novu.stop(running)
     assert gate.connections == connections
     assert len(novu.times(USAGE)) == 2
     assert novu.values("novu.usage.enabled") == [1, 0]
@@ -147,7 +147,7 @@ def test_usage_reports_that_wait_are_not_sent_while_the_flag_is_off(novu: Case) 
 
         set_admin("on", novu)
         eventually(lambda: len(novu.times(USAGE)) >= 2)
-        assert running.terminate(STOP_SECONDS) == 0
+        novu.stop(running)
         times = novu.times(USAGE)
         assert times == sorted(set(times))
         assert kept <= seconds(times)
@@ -160,7 +160,7 @@ def test_a_reading_that_hangs_does_not_outlast_the_flag(case: Case) -> None:
         eventually(lambda: database.connections)
         set_admin("off", case)
         wait_for_off(running)
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
     assert otlp_reports.scopes(*case.sink.reports) == {otlp_reports.BEACON}
 
 
@@ -176,4 +176,4 @@ def test_the_admin_setting_is_refused_where_the_variable_decides(action: str, ca
     assert "NOVU_TELEMETRY" in refused.stderr
     assert str(running.pid) in refused.stderr
     assert status(case)["exporter"]["decision"]["enabled"] is False
-    assert running.terminate(STOP_SECONDS) == 0
+    case.stop(running)

@@ -60,7 +60,7 @@ def wait_for(wanted: set[str], case: Case, *, new: bool = False) -> Any:
 
 def check_the_end(running: RunningExporter, case: Case, subject: str) -> None:
     """The beacons kept their rhythm, and the fault was logged once, without a secret."""
-    assert running.terminate(STOP_SECONDS) == 0
+    case.stop(running)
     check_rhythm(case.times())
     assert len([line for line in running.warnings if subject in line]) == 1
     assert len(running.warnings) == len(set(running.warnings))
@@ -151,7 +151,7 @@ def test_the_beacon_is_on_time_beside_a_database_and_a_collector_that_hang(case:
         kept = case.wait_for_waiting(8)
         assert database.connections
         assert collector.connections
-        assert running.terminate(STOP_SECONDS) == 0
+        case.stop(running)
     # One a second; the promise is that none is more than five seconds late.
     assert max(later - earlier for earlier, later in pairwise(sorted(kept))) <= 6
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import novu_data
 import pytest
-from contract.case import GRPC, HTTP, Case, sink_for
+from contract.case import Case, each_protocol
 from google.protobuf.json_format import MessageToDict
 from pymongo.database import Database
 
@@ -44,14 +44,14 @@ def blanked(document: Any) -> Any:
     }
 
 
-@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+@each_protocol
 def test_what_is_previewed_and_sent_is_the_golden_file_but_for_readings(
     protocol: str, case: Case, database: Database[dict[str, Any]], mongo_url: str
 ) -> None:
     novu_data.load(database, seed=11, size="small", now=datetime.now(UTC))
     case.read(mongo_url)
     case.env["OTEL_RESOURCE_ATTRIBUTES"] = "service.namespace=shop"
-    with case.send_to(sink_for(protocol)) as sink:
+    with case.receive(protocol) as sink:
         shown = case("show --otlp")
         assert shown.returncode == 0, shown.stderr
         once = case("once")

@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import chain
 from subprocess import CompletedProcess
 from threading import Event
 from typing import Any
@@ -19,7 +19,7 @@ import otlp_reports
 import psutil
 import pytest
 from canaries import files_in, sightings
-from contract.case import ENDPOINT, GRPC, HTTP, Case, each_protocol, sink_for
+from contract.case import ENDPOINT, HTTP, Case, each_protocol
 from google.protobuf.json_format import MessageToDict
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -177,13 +177,10 @@ def test_an_anonymized_host_is_named_nowhere_and_is_the_same_each_time(
     protocol: str, case: Case
 ) -> None:
     name = socket.gethostname()
-    addresses = {
-        address.address
-        for address in sum(psutil.net_if_addrs().values(), [])
-        if address.family is socket.AF_INET and not address.address.startswith("127.")
-    }
+    found = chain.from_iterable(psutil.net_if_addrs().values())
+    addresses = {each.address for each in found if each.family is socket.AF_INET} - {"127.0.0.1"}
     case.env["OTEL_NOVU_ANONYMIZE"] = "true"
-    with case.send_to(sink_for(protocol)) as sink:
+    with case.receive(protocol) as sink:
         commands = ("once", "once", "show", "show --otlp", "show --last", "check", "spool")
         printed: list[CompletedProcess[str]] = [case(command) for command in commands]
     assert {done.returncode for done in printed} == {0}
@@ -226,7 +223,7 @@ def without_times(request: Any) -> Any:
 def test_the_preview_is_what_once_sends_but_for_times(protocol: str, novu: Case) -> None:
     attributes = "service.namespace=shop,team=the%20blue%20one,ö=ü"
     novu.env |= {"OTEL_NOVU_ANONYMIZE": "on", "OTEL_RESOURCE_ATTRIBUTES": attributes}
-    with novu.send_to(sink_for(protocol)) as sink:
+    with novu.receive(protocol) as sink:
         assert novu("once").returncode == 0  # makes the identity, and its key
         shown = novu("show --otlp")
         assert (shown.returncode, len(sink.requests)) == (0, 2)
