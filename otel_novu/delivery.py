@@ -59,8 +59,9 @@ class Delivery:
         backoff = FIRST_BACKOFF
         while True:
             self._wake.clear()
-            outcome = self._try_to_deliver()
-            if self._deadline is not None:
+            last = self._deadline is not None
+            outcome = self.deliver()
+            if last:
                 return
             if outcome is None:
                 backoff = FIRST_BACKOFF
@@ -71,12 +72,7 @@ class Delivery:
                 self._wake.wait(random.uniform(backoff / 2, backoff))  # noqa: S311 - spreads load
                 backoff = min(2 * backoff, MAX_BACKOFF)
 
-    def deliver(self) -> Outcome | None:
-        """Send what waits once, scope by scope.
-
-        Returns:
-            None if all is delivered, else why not.
-        """
+    def _deliver_scopes(self) -> Outcome | None:
         rejected = None
         for scope in self.scopes():
             outcome = self._deliver_scope(scope)
@@ -85,9 +81,14 @@ class Delivery:
             rejected = outcome or rejected
         return rejected
 
-    def _try_to_deliver(self) -> Outcome | None:
+    def deliver(self) -> Outcome | None:
+        """Send what waits once, scope by scope; no fault leaves this method.
+
+        Returns:
+            None if all is delivered, else why not.
+        """
         try:
-            outcome = self.deliver()
+            outcome = self._deliver_scopes()
         except Exception as error:  # noqa: BLE001 - no fault may end the deliveries to come
             reason = type(error).__name__
             self.failures.failed("delivery", f"Delivering reports failed ({reason}); retrying.")
@@ -98,8 +99,10 @@ class Delivery:
     def _obey(self, seconds: float) -> None:
         """Wait as the receiver asks, whatever is read meanwhile; only the shutdown ends it."""
         until = boot_time() + seconds
-        while self._deadline is None and (left := until - boot_time()) > 0:
+        while (left := until - boot_time()) > 0:
             self._wake.clear()
+            if self._deadline is not None:
+                return
             self._wake.wait(left)
 
     def _deliver_scope(self, scope: str) -> Rejected | Retryable | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
 
 from otel_novu.consent import TelemetryFlag
@@ -137,6 +138,8 @@ class UsageHandle:
         if url is None:
             self._failures.failed("usage", "Usage figures need MONGO_URL or MONGO_URL_FILE.")
             return
+        # An instrumented pymongo must not trace our queries as the application's own.
+        context.attach(context.set_value("suppress_instrumentation", value=True))
         source = UsageSource(
             url, time.time, lambda: self._closed.is_set() or not self._flag.enabled
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import novu_data
 import pytest
-from contract.case import ENDPOINT, Case
+from contract.case import Case
 from pymongo.database import Database
 from receivers import HttpSink
 from servers import ExporterRunner
@@ -16,13 +16,10 @@ from stack import Servers
 @pytest.fixture
 def case(exporter: ExporterRunner, state_dir: Path, sink: HttpSink) -> Case:
     """An exporter of the beacon alone, every second."""
-    env = {
-        "OTEL_NOVU_STATE_DIR": str(state_dir),
-        ENDPOINT: sink.base,
-        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
-        "NOVU_TELEMETRY": "off",
-    }
-    return Case(exporter, state_dir, sink, env)
+    env = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", "NOVU_TELEMETRY": "off"}
+    case = Case(exporter, state_dir, sink, env | {"OTEL_NOVU_STATE_DIR": str(state_dir)})
+    case.send_to(sink)
+    return case
 
 
 @pytest.fixture

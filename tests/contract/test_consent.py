@@ -3,20 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import otlp_reports
 import pytest
-from contract.case import ENDPOINT, ONE_REPORT, STOP_SECONDS, USAGE, Case, seconds
+from contract.case import ONE_REPORT, USAGE, Case, seconds
 from faults import Gate
-from receivers import HttpSink, Listener, hang
+from receivers import HttpSink
 from servers import RunningExporter, eventually
 
 pytestmark = pytest.mark.contract
 
 UNREADABLE = "unreadable"
-OFF = "(?i)usage figures are off"
 
 
 @pytest.fixture
@@ -30,30 +28,22 @@ def gate(novu: Case, mongo_url: str) -> Iterator[Gate]:
 def set_admin(setting: str, case: Case) -> None:
     """Bring the admin setting into a state: on, off, unreadable, or as it is."""
     if setting:
-        action = "enable" if setting == "on" else "disable"
-        done = case(f"telemetry {action}")
+        done = case(f"telemetry {'enable' if setting == 'on' else 'disable'}")
         assert done.returncode == 0, done.stderr
-    if setting == UNREADABLE:
-        damage(case.state)
-
-
-def damage(state: Path) -> None:
-    """Let no file of the state directory make sense, and none be missing."""
-    for file in state.rglob("*"):
+    for file in case.state.rglob("*") if setting == UNREADABLE else ():
         if file.is_file() and file.name != "lock":
             file.write_bytes(b"garbage " * 200)
 
 
 def status(case: Case, **changes: str) -> dict[str, Any]:
-    done = case("telemetry status --json", **changes)
-    assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(case("telemetry status --json", **changes).stdout)
     return document
 
 
 def wait_for_off(running: RunningExporter, times: int = 1) -> None:
     """Wait until it has logged so many times that usage is off."""
-    eventually(lambda: sum(bool(re.search(OFF, line)) for line in running.stderr) >= times)
+    off = re.compile("(?i)usage figures are off")
+    eventually(lambda: sum(bool(off.search(line)) for line in running.stderr) >= times)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +66,14 @@ def test_the_variable_decides_else_the_admin_setting_else_it_is_on(
     case.read("mongodb://127.0.0.1:1/novu-db")
     set_admin(admin, case)
     found = status(case, NOVU_TELEMETRY=variable)
-    assert found["enabled"] is enabled
-    assert found["changeable"] is not bool(variable)
+    assert (found["enabled"], found["changeable"]) == (enabled, not variable)
     assert ("NOVU_TELEMETRY" in found["by"]) is bool(variable)
 
 
 @pytest.mark.parametrize(
     ("variable", "admin"), [("False", ""), ("off", "on"), ("", "off"), ("", UNREADABLE)]
 )
-def test_while_the_flag_is_off_nothing_connects_to_the_database_and_no_usage_is_sent(
+def test_while_it_is_off_nothing_connects_to_the_database_and_no_usage_is_sent(
     variable: str, admin: str, novu: Case, gate: Gate
 ) -> None:
     set_admin(admin, novu)
@@ -102,9 +91,7 @@ def test_while_the_flag_is_off_nothing_connects_to_the_database_and_no_usage_is_
     assert bool(running.warnings) == (admin == UNREADABLE)
 
 
-def test_usage_comes_and_goes_at_run_time_and_the_beacon_keeps_its_schedule(
-    novu: Case, gate: Gate
-) -> None:
+def test_usage_comes_and_goes_at_run_time_apart_from_the_beacon(novu: Case, gate: Gate) -> None:
     running = novu.start(**ONE_REPORT)
     novu.sink.wait_for(2)
     assert gate.connections > 0
@@ -121,6 +108,7 @@ def test_usage_comes_and_goes_at_run_time_and_the_beacon_keeps_its_schedule(
     # A usage report leaves at once, though the next one is due in a week.
     novu.sink.wait_for(3)
     assert gate.connections > connections
+    gate.blocked = b""  # a reading that hangs does not outlast the flag either
     set_admin("off", novu)
     wait_for_off(running, 2)
     connections = gate.connections
@@ -130,7 +118,7 @@ def test_usage_comes_and_goes_at_run_time_and_the_beacon_keeps_its_schedule(
     assert novu.values("novu.usage.enabled") == [1, 0]
 
 
-def test_usage_reports_that_wait_are_not_sent_while_the_flag_is_off(novu: Case) -> None:
+def test_usage_reports_that_wait_are_not_sent_while_it_is_off(novu: Case) -> None:
     port = novu.send_nowhere()
     assert novu("once").returncode == 1
     kept = novu.waiting(USAGE)
@@ -153,27 +141,15 @@ def test_usage_reports_that_wait_are_not_sent_while_the_flag_is_off(novu: Case) 
         assert kept <= seconds(times)
 
 
-def test_a_reading_that_hangs_does_not_outlast_the_flag(case: Case) -> None:
-    with Listener(hang()) as database:
-        case.read(f"mongodb://127.0.0.1:{database.port}/novu-db")
-        running = case.start(**ONE_REPORT)
-        eventually(lambda: database.connections)
-        set_admin("off", case)
-        wait_for_off(running)
-        case.stop(running)
-    assert otlp_reports.scopes(*case.sink.reports) == {otlp_reports.BEACON}
-
-
 @pytest.mark.parametrize("action", ["enable", "disable"])
 def test_the_admin_setting_is_refused_where_the_variable_decides(action: str, case: Case) -> None:
     refused = case(f"telemetry {action}")
     assert (refused.returncode, "NOVU_TELEMETRY" in refused.stderr) == (1, True)
     # Here it is not set, but where the exporter runs it is.
     running = case.start()
-    case.read(f"mongodb://{case.env[ENDPOINT].rpartition('/')[2]}/novu-db")
+    case.read("mongodb://127.0.0.1:1/novu-db")
     refused = case(f"telemetry {action}")
-    assert refused.returncode == 1
-    assert "NOVU_TELEMETRY" in refused.stderr
+    assert (refused.returncode, "NOVU_TELEMETRY" in refused.stderr) == (1, True)
     assert str(running.pid) in refused.stderr
     assert status(case)["exporter"]["decision"]["enabled"] is False
     case.stop(running)

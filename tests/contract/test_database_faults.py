@@ -10,17 +10,7 @@ from typing import Any
 import otlp_reports
 import psutil
 import pytest
-from contract.case import (
-    ENDPOINT,
-    GRPC,
-    HTTP,
-    ONE_REPORT,
-    STOP_SECONDS,
-    TIMEOUT,
-    USAGE,
-    Case,
-    check_rhythm,
-)
+from contract.case import GRPC, ONE_REPORT, STOP_SECONDS, USAGE, Case, check_rhythm, each_protocol
 from faults import Gate, dice
 from receivers import Listener, hang
 from servers import RunningExporter, eventually
@@ -31,7 +21,6 @@ from otel_novu.metrics.usage import FIGURES
 pytestmark = pytest.mark.contract
 
 NAMES = {figure.name for figure in FIGURES}
-IMPATIENT = {"OTEL_NOVU_QUERY_TIMEOUT": "2"}
 PASSWORD = "Wr0ng-password"
 
 
@@ -68,12 +57,10 @@ def check_the_end(running: RunningExporter, case: Case, subject: str) -> None:
         assert secret not in "\n".join(running.stderr)
 
 
-def test_while_the_database_hangs_the_beacon_goes_on_and_the_figures_come_back(
-    novu: Case, mongo_url: str
-) -> None:
+def test_while_the_database_hangs_the_beacon_goes_on(novu: Case, mongo_url: str) -> None:
     with Gate(mongo_url) as gate:
         novu.read(gate.url)
-        running = novu.start(**IMPATIENT)
+        running = novu.start(OTEL_NOVU_QUERY_TIMEOUT="2")
         wait_for(NAMES, novu)
         # No connection is open between two readings.
         process = psutil.Process(running.pid)
@@ -91,10 +78,9 @@ def test_while_the_database_hangs_the_beacon_goes_on_and_the_figures_come_back(
 def test_a_database_that_refuses_connections_is_read_when_it_is_there(
     novu: Case, mongo_url: str
 ) -> None:
-    port = free_port()
-    server = mongo_url.rpartition("@")[2].partition("/")[0]
+    port, server = free_port(), mongo_url.rpartition("@")[2].partition("/")[0]
     novu.read(mongo_url.replace(server, f"127.0.0.1:{port}"))
-    running = novu.start(**IMPATIENT)
+    running = novu.start(OTEL_NOVU_QUERY_TIMEOUT="2")
     wait_for(set(), novu)
     with Gate(mongo_url, port=port):
         wait_for(NAMES, novu)
@@ -134,14 +120,11 @@ def test_one_slow_collection_spares_the_other_figures(novu: Case, mongo_url: str
         check_the_end(running, novu, "integration.count")
 
 
-# --- the beacon and the end, while nothing answers ----------------------------------------------
-
-
 def hung(case: Case, database: Listener, collector: Listener) -> None:
     """Let database and collector take connections and answer nothing."""
     case.read(f"mongodb://127.0.0.1:{database.port}/novu-db")
-    case.env |= {"OTEL_NOVU_QUERY_TIMEOUT": "300", TIMEOUT: "300"}
-    case.env[ENDPOINT] = f"http://127.0.0.1:{collector.port}"
+    case.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.port}"
+    case.env |= {"OTEL_NOVU_QUERY_TIMEOUT": "300", "OTEL_EXPORTER_OTLP_TIMEOUT": "300"}
 
 
 def test_the_beacon_is_on_time_beside_a_database_and_a_collector_that_hang(case: Case) -> None:
@@ -156,8 +139,8 @@ def test_the_beacon_is_on_time_beside_a_database_and_a_collector_that_hang(case:
     assert max(later - earlier for earlier, later in pairwise(sorted(kept))) <= 6
 
 
-@pytest.mark.parametrize("protocol", [HTTP, GRPC])
-def test_a_signal_at_any_moment_ends_it_in_time_with_the_last_report_kept(
+@each_protocol
+def test_a_signal_at_any_moment_ends_it_in_time_and_keeps_the_last_report(
     protocol: str, case: Case
 ) -> None:
     moments = dice()
@@ -165,26 +148,17 @@ def test_a_signal_at_any_moment_ends_it_in_time_with_the_last_report_kept(
         hung(case, database, collector)
         case.env["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
         for number in range(3 if protocol == GRPC else 2):
-            cases = [beside(case, f"{number}-{name}", moments) for name in range(4)]
+            states = [{"OTEL_NOVU_STATE_DIR": str(case.state / f"{number}-{n}")} for n in range(4)]
+            changes = [state | moments.choice([{}, ONE_REPORT]) for state in states]
+            cases = [Case(case.exporter, case.state, case.sink, case.env | c) for c in changes]
             end_side_by_side(cases, moments)
-
-
-def beside(case: Case, name: str, moments: random.Random) -> Case:
-    """Make a case with a state directory of its own."""
-    state = {"OTEL_NOVU_STATE_DIR": str(case.state / name)}
-    env = case.env | state | moments.choice([{}, ONE_REPORT])
-    return Case(case.exporter, case.state / name, case.sink, env)
 
 
 def end_side_by_side(cases: list[Case], moments: random.Random) -> None:
     started = [(case, case.start()) for case in cases]
-    began, asked = time.monotonic(), []
-    for case, running in started:
-        moment = began + moments.uniform(0, 3)
-        asked.append((moment, case, running))
     ended = []
-    for moment, case, running in sorted(asked, key=lambda row: row[0]):
-        time.sleep(max(0.0, moment - time.monotonic()))
+    for case, running in moments.sample(started, len(started)):
+        time.sleep(moments.uniform(0, 1))
         ended.append((case, running, int(time.time())))
         running.send(moments.choice([signal.SIGTERM, signal.SIGINT]))
     for case, running, second in ended:

@@ -1,4 +1,4 @@
-"""Whatever the disk does, reports go on from memory, and a file that can't be read is left alone."""
+"""On a bad disk reports go on from memory; a file that can't be read is left alone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -60,7 +60,8 @@ class Victim:
     def arrived(self) -> Mapping[tuple[str, float], set[bytes]]:
         """The bodies that came, by scope and time of the reading."""
         found: dict[tuple[str, float], set[bytes]] = defaultdict(set)
-        for request, report in zip(self.case.sink.requests, self.case.sink.reports, strict=False):
+        requests: list[Any] = [*self.case.sink.requests]
+        for request, report in zip(requests, self.case.sink.reports, strict=False):
             for scope in (BEACON, USAGE):
                 for at in reading_times([report], scope):
                     found[scope, at].add(request.body)

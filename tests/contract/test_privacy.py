@@ -19,7 +19,7 @@ import otlp_reports
 import psutil
 import pytest
 from canaries import files_in, sightings
-from contract.case import ENDPOINT, HTTP, Case, each_protocol
+from contract.case import HTTP, Case, each_protocol
 from google.protobuf.json_format import MessageToDict
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -39,6 +39,7 @@ pytestmark = pytest.mark.contract
 
 USER, PASSWORD = "DBUSERMARK000001", "DbPASSWORDMARK.0002"
 HEADER, TENANT = "HEADERMARK00000003", "TENANTMARK00000004"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ENDPOINT_USER, ENDPOINT_PASSWORD = "ENDUSERMARK00005", "ENDPASSWORDMARK6"
 QUERY, FILED, ALIEN = "QUERYMARK0000007", "FILEDMARK0000008", "ALIENMARK0000009"
 HEADERS, URL_PARTS = (HEADER, TENANT), (ENDPOINT_USER, ENDPOINT_PASSWORD, QUERY)

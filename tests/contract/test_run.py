@@ -36,7 +36,8 @@ receivers:
     protocols:
       grpc:
         endpoint: 127.0.0.1:{grpc}
-        tls: &tls {{cert_file: "{folder}/cert", key_file: "{folder}/key", client_ca_file: "{folder}/ca"}}
+        tls: &tls
+          {{cert_file: "{folder}/cert", key_file: "{folder}/key", client_ca_file: "{folder}/ca"}}
       http: {{endpoint: "127.0.0.1:{http}", tls: *tls}}
 exporters:
   otlp_http/sink:
