@@ -25,6 +25,41 @@ Settings are environment variables, also read from .env or --env-file; the envir
 The most used: MONGO_URL, NOVU_TELEMETRY=false, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_NOVU_STATE_DIR.
 All of them: otel-novu metrics --settings.
 """
+_LINES = "one JSON document a line"
+# The commands, and the options of which one may be given.
+_COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
+    "run": ("report at once, then hourly, until SIGTERM or SIGINT", {}),
+    "once": ("make one report; exit 0 only if all was read and delivered", {}),
+    "show": (
+        "print both reports, read now; sends and writes nothing",
+        {
+            "otlp": "the OTLP requests as OTLP/JSON, one a line",
+            "last": "what was sent last, when and where to, or why not",
+            "queries": "the database commands of one reading, one a line",
+            "json": _LINES,
+        },
+    ),
+    "check": ("test what a report needs, and say how to fix it", {"json": _LINES}),
+    "health": ("exit code for container probes", {}),
+    "telemetry": (
+        "the admin setting of the usage figures",
+        {"json": "with status: one JSON document"},
+    ),
+    "spool": (
+        "list the reports that wait for delivery",
+        {"flush": "send them now", "json": _LINES},
+    ),
+    "reset-id": ("make a new instance id", {}),
+    "metrics": (
+        "list every metric that can be sent",
+        {
+            "json": _LINES,
+            "markdown": "the tables of docs/metrics.md",
+            "privacy": "the tables of docs/privacy.md",
+            "settings": "the table of docs/settings.md",
+        },
+    ),
+}
 # Drivers log addresses and what servers say.
 _QUIET = ("pymongo", "urllib3", "opentelemetry")
 
@@ -127,33 +162,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(commands, "run", "report at once, then hourly, until SIGTERM or SIGINT")
-    _add(commands, "once", "make one report; exit 0 only if all was read and delivered")
-    show = _add(commands, "show", "print both reports, read now; sends and writes nothing")
-    _add_choices(
-        show,
-        otlp="the OTLP requests as OTLP/JSON, one a line",
-        last="what was sent last, when and where to, or why not",
-        queries="the database commands of one reading, one a line",
-        json="one JSON document a line",
-    )
-    check = _add(commands, "check", "test what a report needs, and say how to fix it")
-    _add_choices(check, json="one JSON document a line")
-    _add(commands, "health", "exit code for container probes")
-    telemetry = _add(commands, "telemetry", "the admin setting of the usage figures")
-    telemetry.add_argument("action", choices=("status", "enable", "disable"))
-    _add_choices(telemetry, json="with status: one JSON document")
-    spool = _add(commands, "spool", "list the reports that wait for delivery")
-    _add_choices(spool, flush="send them now", json="one JSON document a line")
-    _add(commands, "reset-id", "make a new instance id")
-    metrics = _add(commands, "metrics", "list every metric that can be sent")
-    _add_choices(
-        metrics,
-        json="one JSON document a line",
-        markdown="the tables of docs/metrics.md",
-        privacy="the tables of docs/privacy.md",
-        settings="the table of docs/settings.md",
-    )
+    for name, (help_, choices) in _COMMANDS.items():
+        command = _add(commands, name, help_)
+        if name == "telemetry":
+            command.add_argument("action", choices=("status", "enable", "disable"))
+        group = command.add_mutually_exclusive_group()
+        for option, meaning in choices.items():
+            group.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
 
 
@@ -168,9 +183,3 @@ def _add(
     command.add_argument("--verbose", action="store_true", help="log more")
     command.set_defaults(command=name)
     return command
-
-
-def _add_choices(command: argparse.ArgumentParser, **options: str) -> None:
-    group = command.add_mutually_exclusive_group()
-    for name, help_ in options.items():
-        group.add_argument(f"--{name}", action="store_true", help=help_)

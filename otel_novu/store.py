@@ -116,35 +116,31 @@ class Store(Database):
     ) -> bool:
         """Keep a report and the counters in it, in one transaction; drop what is out of bounds.
 
-        Args:
-            scope: `beacon` or `usage`.
-            read_at: Unix time of the reading, seconds.
-            body: the OTLP request.
-            oldest: Unix time; reports read before are dropped.
-            max_bytes: size of all reports; beyond it the oldest are dropped.
-            created: counters of created documents.
-
-        Returns:
-            Whether it is on disk; if not, it waits in memory.
+        `read_at` and `oldest` are Unix time in seconds. Reports read before `oldest` are dropped,
+        and the oldest ones beyond `max_bytes` in all. Returns whether it is on disk; if not, it
+        waits in memory.
         """
+        row, bounds, dropped = (scope, read_at, body), (oldest, max_bytes), list[int]()
 
         def add() -> None:
-            # Reports in memory go first, so that the order is that of reading.
-            self._db.execute(_RESTORE)
-            self._db.execute("DELETE FROM overflow")
-            self._db.executemany("DELETE FROM report WHERE id = ?", [(n,) for n in self._sent])
-            self._db.execute(_INSERT, (scope, read_at, body))
+            self._restore()
+            self._db.execute(_INSERT, row)
             self._put_created(created or {})
-            dropped.append(self._db.execute(_DROP, (oldest, max_bytes)).rowcount)
+            dropped.append(self._db.execute(_DROP, bounds).rowcount)
 
-        dropped: list[int] = []
         with self._lock:
             if self._commit(add):
                 self._sent.clear()
                 self.dropped += dropped[0]
                 return self._durable
-            self._db.execute(_INSERT_OVERFLOW, (scope, read_at, body))
+            self._db.execute(_INSERT_OVERFLOW, row)
             return False
+
+    def _restore(self) -> None:
+        """Write to disk what it did not take before: first, to keep the order of reading."""
+        self._db.execute(_RESTORE)
+        self._db.execute("DELETE FROM overflow")
+        self._db.executemany("DELETE FROM report WHERE id = ?", [(n,) for n in self._sent])
 
     def reports(self, scopes: Collection[str]) -> Iterator[Report]:
         """Yield what waits, oldest first; bodies are read one by one."""

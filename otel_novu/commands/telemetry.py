@@ -77,12 +77,15 @@ def store(settings: Settings, *, enabled: bool) -> int:
         if not enabled and owner is None:
             # Or the next exporter would count what is created until usage figures are on again.
             state.pause_created()
-    follows = "the next exporter starts with it"
-    if owner is not None:
-        at_once = signal_running(owner)
-        follows = f"the running exporter follows {'at once' if at_once else 'within a minute'}"
-    print(f"Usage figures are {'on' if enabled else 'off'} from now on; {follows}.")
+    print(f"Usage figures are {'on' if enabled else 'off'} from now on; {_follows(owner)}.")
     return 0
+
+
+def _follows(owner: LockOwner | None) -> str:
+    if owner is None:
+        return "the next exporter starts with it"
+    when = "at once" if signal_running(owner) else "within a minute"
+    return f"the running exporter follows {when}"
 
 
 def _word(decision: Decision) -> str:
