@@ -166,7 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         command = _add(commands, name, help_)
         if name == "telemetry":
             command.add_argument("action", choices=("status", "enable", "disable"))
-        group = command.add_mutually_exclusive_group()
+        # An empty group breaks the usage line.
+        group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
             group.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser

@@ -85,21 +85,6 @@ def test_documents_are_counted_once_over_restarts_and_long_gaps(watch: Watch) ->
     assert (watch.counted(), watch.counted(TOPICS)) == (34, 0)
 
 
-def test_what_is_created_while_the_exporter_is_killed_again_and_again_is_counted(
-    watch: Watch,
-) -> None:
-    for _ in range(4):
-        running = watch.case.start()
-        seen = len(watch.case.times(USAGE))
-        watch.pass_hours(1, events=10)
-        eventually(lambda n=seen: len(watch.case.times(USAGE)) > n + 1)  # type: ignore[misc]
-        running.kill()
-    running = watch.case.start()
-    eventually(lambda: watch.counted() >= 40)
-    watch.case.stop(running)
-    assert (watch.counted(), watch.counted(TOPICS)) == (40, 0)
-
-
 def test_an_outage_of_the_database_is_counted_afterwards(watch: Watch) -> None:
     with Gate(watch.case.env["MONGO_URL"]) as gate:
         watch.case.read(gate.url)
