@@ -61,6 +61,7 @@ class TelemetryFlag:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
+        self.switches = 0  # how often it went on or off
         self.decision = read_decision(settings, store)
         self._save()
 
@@ -79,7 +80,10 @@ class TelemetryFlag:
         # What can't be read just now was not changed just now.
         if decision == self.decision or decision.by == BY_UNREADABLE:
             return
+        self.switches += decision.enabled != self.enabled
         self.decision = decision
+        if not self.enabled:
+            self._store.pause_created()
         self._save()
         LOG.info(
             "Usage figures are %s now, decided by %s.", "on" if self.enabled else "off", decision.by

@@ -66,6 +66,7 @@ class Reporter:
         if settings.mongo_url is not None:
             self._source = UsageSource(settings.mongo_url, now, lambda: not flag.enabled)
         self._schema_dropped = 0
+        self._switches = 0
         self.console_failed = False
 
     def scopes(self) -> tuple[str, ...]:
@@ -87,10 +88,11 @@ class Reporter:
                 self._usage = None
             self._store.pause_created()
             return False
-        if self._usage is not None:
-            return False
-        self._usage = ReportBuilder(usage.SCOPE, usage.USAGE, self._resource, self._started)
-        return True
+        came = self._usage is None or self._switches != self._flag.switches
+        self._switches = self._flag.switches
+        if self._usage is None:
+            self._usage = ReportBuilder(usage.SCOPE, usage.USAGE, self._resource, self._started)
+        return came
 
     def report(self, scope: str, timeout: float, next_due: float | None = None) -> None:
         """Read one scope and keep its report; no fault leaves this method."""
@@ -127,10 +129,11 @@ class Reporter:
         builder, source = self._usage, self._source
         if builder is None or source is None:
             return
+        switches = self._flag.switches
         created = self._store.created(address(source.url))
         reading, round_ = source.read(created, timeout)
-        if not self._flag.enabled:
-            return  # switched off meanwhile: nothing of it is kept
+        if self._flag.switches != switches:
+            return  # switched off meanwhile, if only for a moment: nothing of it is kept
         self.failed_figures = round_.reasons
         self._log_failed_figures()
         built = builder.build(reading, reading.timestamp)
