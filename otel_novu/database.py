@@ -81,8 +81,12 @@ class Database:
             make_directory(directory)
             create_file(path)  # SQLite gives its journal the mode of this file
             db = _connect(path.absolute().as_uri())
-            _check(db)
-            db.executescript(_SCHEMA)
+            try:
+                _check(db)
+                db.executescript(_SCHEMA)
+            except sqlite3.DatabaseError:
+                db.close()
+                raise
             return cls(db)
         except (OSError, sqlite3.DatabaseError) as error:
             return cls._in_memory(path, _clause(error))
@@ -112,9 +116,14 @@ class Database:
             # What can't be read may be a setting that usage figures are off.
             readable = False
             fault = f"{path} can't be read: {_clause(error)}; move it away, or restore it"
+            memory.close()
             memory = _connect(":memory:")
         memory.executescript(_SCHEMA)
         return cls(memory, fault, durable=False, readable=readable)
+
+    def __del__(self) -> None:
+        # An embedding application never closes it; Python 3.13 warns of that.
+        self._db.close()
 
     def close(self) -> None:
         """Close the connection."""
@@ -150,7 +159,7 @@ class Database:
 
 def _connect(name: str) -> sqlite3.Connection:
     db = sqlite3.connect(
-        name, BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
+        name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
     )
     # A rollback journal works on network file systems and for a read-only look, where WAL does not.
     # FULL: a commit is on disk when it returns.

@@ -6,6 +6,11 @@ import threading
 LOG = logging.getLogger("otel_novu")
 
 
+def sentence(text: str) -> str:
+    """End a sentence with a full stop, unless it ends with a question."""
+    return text if text.endswith("?") else f"{text}."
+
+
 class FailureLog:
     """Remembers what fails, so that a failure that lasts is logged once."""
 

@@ -248,6 +248,9 @@ def _unknown(names: Iterable[str]) -> Iterator[str]:
         ours = name.startswith("OTEL_NOVU_") and not _EXAMPLES.match(name)
         # A slip of a letter is closer than 0.95, the same variable of another signal is not.
         close = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.8 if ours else 0.95)
+        # A misspelt opt-out must not be ignored silently.
+        if difflib.get_close_matches(name.upper(), ["NOVU_TELEMETRY"], cutoff=0.85):
+            close = ["NOVU_TELEMETRY"]
         close = ["NOVU_TELEMETRY"] if name.startswith("NOVU_TELEMETRY") else close
         if ours or close:
             hint = f"; did you mean {close[0]}?" if close else ""

@@ -12,7 +12,7 @@ from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
 from otel_novu.metrics.queries import OTHER, UNKNOWN
 from otel_novu.metrics.resource import RESOURCE
-from otel_novu.metrics.usage import FIGURES, USAGE, Created, UsageReading
+from otel_novu.metrics.usage import FIGURES, USAGE, Created, UsageReading, describe_failures
 
 TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
 ROWS = {row.name: row for row in TABLES}
@@ -141,3 +141,19 @@ def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
     with pytest.raises(ValueError, match="ms"):
         prometheus_name(Metric("novu.x", Instrument.GAUGE, "ms", "", lambda _: [], ""))
     assert prometheus_label(PROVIDER) == "novu_provider_id"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        (dict.fromkeys((f.name for f in FIGURES), "wrong database?"), "read: wrong database?"),
+        (
+            {"user.count": "timed out", "topic.count": "timed out"},
+            "user.count, topic.count: timed out.",
+        ),
+    ],
+)
+def test_failed_figures_are_one_sentence(reasons: dict[str, str], expected: str) -> None:
+    message = describe_failures(reasons)
+    assert message.startswith(f"{len(reasons)} of {len(FIGURES)} usage figures could not be read")
+    assert message.endswith(expected)

@@ -370,6 +370,8 @@ def test_a_bad_env_file_is_an_error(tmp_path: Path, content: bytes | None, claus
     ("name", "meant"),
     [
         ("NOVU_TELEMETY", "NOVU_TELEMETRY"),
+        ("NOVU_TELEMETRI", "NOVU_TELEMETRY"),
+        ("novu_telemetry", "NOVU_TELEMETRY"),
         ("OTEL_METRICS_EXPORT_INTERVAL", INTERVAL),
         (f"{OTLP}_ENDPOIN", f"{OTLP}_ENDPOINT"),
         ("OTEL_NOVU_QUERY_TIMOUT", "OTEL_NOVU_QUERY_TIMEOUT"),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from otel_novu.commands.startup import NO_DATABASE
 from otel_novu.consent import BY_UNREADABLE, read_decision
 from otel_novu.identity import INSTANCE_ID
+from otel_novu.log import sentence
 from otel_novu.metrics.usage import COLLECTIONS, FIGURES
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, describe
@@ -103,7 +104,7 @@ def _database(settings: Settings, store: Store, now: Callable[[], float]) -> Ite
     round_ = read_round(url, store.created(where), settings.query_timeout, now)
     cause = _common_cause(round_)
     if cause is not None:
-        yield Finding("database", ok=False, message=f"{where}: {cause}.")
+        yield Finding("database", ok=False, message=sentence(f"{where}: {cause}"))
         return
     yield Finding("database", ok=True, message=f"{where} answers.")
     if round_.collections is not None:
@@ -124,7 +125,7 @@ def _figures(round_: Round) -> Iterator[Finding]:
     for figure in FIGURES:
         reason = round_.reasons.get(figure.name)
         seconds = round_.durations.get(figure.name, 0.0)
-        message = f"read in {1000 * seconds:.1f} ms." if reason is None else f"{reason}."
+        message = f"read in {1000 * seconds:.1f} ms." if reason is None else sentence(reason)
         yield Finding(f"novu.{figure.name}", reason is None, message)
 
 

@@ -55,6 +55,8 @@ def flush(settings: Settings) -> int:
         LockedError: another command than `run` runs on it.
     """
     with closing(Store.open(settings.state_dir)) as store:
+        if not store.readable:
+            return fail(f"The reports can't be read: {store.fault}.")
         owner = lock_owner(settings.state_dir)
         if owner is not None and owner.command == "run":
             _flush_through_run(settings, store, owner)

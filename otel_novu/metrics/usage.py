@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from otel_novu.log import sentence
 from otel_novu.metrics.metric import SECONDS, Attribute, Instrument, Metric, Point, Text
 from otel_novu.metrics.queries import (
     PROVIDER_FORM,
@@ -159,6 +160,6 @@ def describe_failures(reasons: Mapping[str, str]) -> str:
         figures.setdefault(reason, []).append(figure)
     count = f"{len(reasons)} of {len(FIGURES)} usage figures could not be read"
     if len(figures) == 1 and len(reasons) == len(FIGURES):
-        return f"{count}: {next(iter(figures))}."
+        return sentence(f"{count}: {next(iter(figures))}")
     causes = "; ".join(f"{', '.join(names)}: {why}" for why, names in figures.items())
-    return f"{count}: {causes}."
+    return sentence(f"{count}: {causes}")

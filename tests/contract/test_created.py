@@ -122,6 +122,7 @@ def test_what_is_created_while_usage_is_off_is_not_counted(how: str, watch: Watc
         watch.report(NOVU_TELEMETRY="off")
     else:
         running.wait_for("(?i)usage figures are off")
+        watch.case.sink.wait_for(len(watch.case.sink.requests) + 2)  # until the counters know
     watch.pass_hours(2, events=100)
     if how != "variable":
         assert watch.case("telemetry enable").returncode == 0

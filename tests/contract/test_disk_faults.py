@@ -126,7 +126,7 @@ def test_a_state_that_can_not_be_read_is_left_alone_and_keeps_usage_off(
     with closing(plain.exporter):
         running = plain.start()
         more_arrive(case)
-        for command in ("health", "spool", "show --last", "check"):
+        for command in ("health", "spool", "spool --flush", "show --last", "check"):
             done = plain(command)
             assert (done.returncode, "Traceback" in done.stderr) == (1, False), command
         plain.stop(running)

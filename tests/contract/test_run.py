@@ -74,25 +74,23 @@ def ways(
     """The variables to reach a collector before that sink and Prometheus, in four ways."""
     folder = tmp_path_factory.mktemp("collector")
     write_certificate(folder)
-    ports = {"grpc": free_port(), "http": free_port()}
+    grpc, http = free_port(), free_port()
     target = {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": f"{stack.prometheus}/api/v1/write"}
     more = folder / "more.yaml"
-    more.write_text(MORE.format(sink=behind.base, folder=folder, **ports))
-    otlp = "OTEL_EXPORTER_OTLP_"
+    more.write_text(MORE.format(sink=behind.base, folder=folder, grpc=grpc, http=http))
     files = {"CERTIFICATE": "ca", "CLIENT_CERTIFICATE": "cert", "CLIENT_KEY": "key"}
-    tls = {otlp + name: str(folder / file) for name, file in files.items()}
-
-    def way(protocol: str, place: str) -> dict[str, str]:
-        files = tls if place.startswith("https") else {}
-        return {f"{otlp}PROTOCOL": protocol, f"{otlp}ENDPOINT": place, **files}
-
+    tls = {f"OTEL_EXPORTER_OTLP_{name}": f"{folder}/{file}" for name, file in files.items()}
     with Collector(COLLECTOR_CONFIG, target, binaries=build(), more=[more]) as collector:
         yield {
             "HTTP": way(HTTP, collector.otlp_http),
             "gRPC": way(GRPC, collector.otlp_grpc),
-            "HTTP with TLS": way(HTTP, f"https://localhost:{ports['http']}"),
-            "gRPC with TLS": way(GRPC, f"https://localhost:{ports['grpc']}"),
+            "HTTP with TLS": way(HTTP, f"https://localhost:{http}") | tls,
+            "gRPC with TLS": way(GRPC, f"https://localhost:{grpc}") | tls,
         }
+
+
+def way(protocol: str, place: str) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": place}
 
 
 def write_certificate(folder: Path) -> None:
