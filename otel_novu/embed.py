@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,7 @@ from typing import Self
 from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
 
-from otel_novu.consent import TelemetryFlag
+from otel_novu.consent import TelemetryFlag, read_decision
 from otel_novu.identity import pseudonym_key
 from otel_novu.log import FailureLog
 from otel_novu.metrics import beacon, usage
@@ -188,9 +188,9 @@ class _BeaconSource:
 
     def __init__(self, settings: Settings) -> None:
         self._process = os.getpid()
-        self._store = Store.open(settings.state_dir)
-        self._flag = TelemetryFlag(settings, self._store)
-        self._key = pseudonym_key(self._store) if settings.anonymize else None
+        self._settings = settings
+        with closing(Store.open(settings.state_dir)) as store:
+            self._key = pseudonym_key(store) if settings.anonymize else None
         self._lock = threading.Lock()
         self._read_at = -_SAME_COLLECTION
         self._last: beacon.BeaconReading | None = None
@@ -205,11 +205,12 @@ class _BeaconSource:
             return self._last
 
     def _read(self) -> beacon.BeaconReading:
-        self._flag.read()
+        with closing(Store.open_read_only(self._settings.state_dir)) as store:
+            enabled = read_decision(self._settings, store).enabled
         host = read_host()
         if self._key is not None:
             host = pseudonymize(host, self._key)
-        return beacon.BeaconReading(time.time(), host, self._flag.enabled)
+        return beacon.BeaconReading(time.time(), host, enabled)
 
 
 def _checked(row: Metric[Reading]) -> Metric[Reading]:
