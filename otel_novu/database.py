@@ -161,11 +161,15 @@ def _connect(name: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
     )
-    # A rollback journal works on network file systems and for a read-only look, where WAL does not.
-    # FULL: a commit is on disk when it returns.
-    if not name.endswith("mode=ro"):
-        db.execute("PRAGMA journal_mode = TRUNCATE")
-    db.execute("PRAGMA synchronous = FULL")
+    try:
+        # A rollback journal works on network file systems and for a read-only look, where WAL does not.
+        # FULL: a commit is on disk when it returns.
+        if not name.endswith("mode=ro"):
+            db.execute("PRAGMA journal_mode = TRUNCATE")
+        db.execute("PRAGMA synchronous = FULL")
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
     return db
 
 
