@@ -162,7 +162,7 @@ def _connect(name: str) -> sqlite3.Connection:
         name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
     )
     try:
-        # A rollback journal works on network file systems and for a read-only look, where WAL does not.
+        # A rollback journal works on network file systems and for a read-only look, unlike WAL.
         # FULL: a commit is on disk when it returns.
         if not name.endswith("mode=ro"):
             db.execute("PRAGMA journal_mode = TRUNCATE")
