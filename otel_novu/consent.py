@@ -45,9 +45,9 @@ def decide(variable: bool | None, admin: bool | None, *, readable: bool) -> Deci
 
 def read_decision(settings: Settings, store: Store) -> Decision:
     """Decide by the settings and the store."""
-    stored = store.get(ADMIN_SETTING)
+    stored, known = store.read(ADMIN_SETTING)
     admin = None if stored is None else stored == "on"
-    return decide(settings.telemetry, admin, readable=store.readable)
+    return decide(settings.telemetry, admin, readable=known)
 
 
 def running_decision(store: Store) -> Decision | None:
@@ -79,6 +79,8 @@ class TelemetryFlag:
         decision = read_decision(self._settings, self._store)
         # What can't be read just now was not changed just now.
         if decision == self.decision or decision.by == BY_UNREADABLE:
+            if not self._saved:
+                self._save()
             return
         self.switches += decision.enabled != self.enabled
         self.decision = decision
@@ -92,4 +94,4 @@ class TelemetryFlag:
     def _save(self) -> None:
         word = "on" if self.enabled else "off"
         changeable = "changeable" if self.decision.changeable else "fixed"
-        self._store.set(_RUNNING, f"{word} {changeable} {self.decision.by}")
+        self._saved = self._store.set(_RUNNING, f"{word} {changeable} {self.decision.by}")

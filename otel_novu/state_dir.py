@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _VARIABLE = "OTEL_NOVU_STATE_DIR"
+_PROBE_TIMEOUT = 1.0  # seconds
 
 
 class StateDirError(Exception):
@@ -81,15 +82,6 @@ def check_directory(directory: Path) -> None:
     )
 
 
-def create_file(path: Path) -> None:
-    """Create a file that only we can read, if it is missing.
-
-    Raises:
-        OSError: it can't be opened for writing, or is a symbolic link.
-    """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-
-
 @contextmanager
 def lock(directory: Path, command: str) -> Iterator[None]:
     """Hold the directory's lock; the kernel releases it when the process ends.
@@ -106,10 +98,8 @@ def lock(directory: Path, command: str) -> Iterator[None]:
         yield
         return
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(directory, _owner(os.pread(file, 200, 0).decode())) from None
+        if not _acquire(file):
+            raise LockedError(directory, _read_owner(file))
         with suppress(OSError):  # a full disk: the lock holds without a name
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()} {command} {time.time()} {pid_namespace()}".encode(), 0)
@@ -120,14 +110,15 @@ def lock(directory: Path, command: str) -> Iterator[None]:
 
 def lock_owner(directory: Path) -> LockOwner | None:
     """Return the process that holds the lock, None if none does."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would block
     try:
-        file = os.open(directory / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(directory / "lock", flags)
     except OSError:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _owner(os.pread(file, 200, 0).decode())
+        return _read_owner(file)
     except OSError:
         return None
     else:
@@ -144,7 +135,22 @@ def pid_namespace() -> str:
         return ""
 
 
-def _owner(text: str) -> LockOwner:
+def _acquire(file: int) -> bool:
+    """Take the lock; retry for a second, as `lock_owner` holds it for a moment to look."""
+    deadline = time.monotonic() + _PROBE_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _read_owner(file: int) -> LockOwner:
+    text = os.pread(file, 200, 0).decode(errors="replace")
     pid, command, since, namespace = (*text.split(" "), "", "", "", "")[:4]
     known = pid.isdecimal() and bool(since)
     return LockOwner(

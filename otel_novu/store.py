@@ -1,25 +1,25 @@
-"""The state of one exporter in one SQLite file: identity, admin setting, counters, reports."""
+"""The state of one exporter: identity, admin setting, counters, reports."""
 
 import hmac
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from otel_novu.database import Database
+from otel_novu.database import Connection, Database, add_rows, rows_of
 
+_ADD_VALUE = "INSERT OR IGNORE INTO meta VALUES (?, ?)"
+_OF_ANOTHER = "EXISTS (SELECT 1 FROM meta WHERE key = 'database' AND value <> ?)"
+_COUNTS = f"SELECT figure, total, since, until, paused FROM created WHERE NOT {_OF_ANOTHER}"  # noqa: S608
+_WAITING = """
+SELECT id FROM report WHERE rejected IS NULL AND instr(?, scope) AND id > ? ORDER BY id LIMIT ?
+"""
 _DROP = """
-DELETE FROM report WHERE read_at < ? OR id IN (SELECT id FROM (SELECT id,
-    SUM(LENGTH(body)) OVER (ORDER BY rejected IS NOT NULL, id DESC) AS total FROM report)
-    WHERE total > ?)
-"""
-
-_INSERT = "INSERT INTO report (scope, read_at, body) VALUES (?, ?, ?)"
-_INSERT_OVERFLOW = """
-INSERT INTO overflow SELECT COALESCE(MIN(id), 0) - 1, ?, ?, ?, NULL FROM overflow
-"""
-_RESTORE = """
-INSERT INTO report (scope, read_at, body, rejected)
-    SELECT scope, read_at, body, rejected FROM overflow ORDER BY -id
+DELETE FROM report WHERE (rejected IS NULL) = ? AND (read_at < ? OR id IN (SELECT id FROM (
+    SELECT id, SUM(LENGTH(body)) OVER (ORDER BY rejected IS NOT NULL, id DESC) AS total FROM report
+) WHERE total > ?))
 """
 
 
@@ -67,40 +67,68 @@ class Listed:
 
 
 class Store(Database):
-    """What an exporter keeps; none of its methods raises for a full or broken disk."""
+    """What an exporter keeps.
 
-    dropped = 0
-    """Reports given up since the process started: too old, too many, or rejected for good."""
+    Attributes:
+        dropped: reports given up by this process: too old, too many, or rejected for good.
+    """
 
-    _unsaved: dict[str, str]  # values that the disk did not take
-    _sent: set[int]  # reports delivered that the disk did not let be deleted
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        super().__init__(directory, read_only=read_only)
+        self.dropped = 0
+        self._last_id = 0
+        self._done: dict[int, str | None] = {}  # delivered or rejected, and not yet so on disk
+        self._database: str | None = None  # keyed hash of the database that is counted
 
-    def _prepare(self) -> None:
-        self._unsaved, self._sent = {}, set()
+    def _move(self, memory: Connection, disk: Connection) -> None:
+        add_rows(disk, "meta", rows_of(memory, "meta"))
+        self._put_created(disk, _counts(memory.execute(_COUNTS, (None,))))
+        # A commit that failed may be on disk all the same; an id stands for one report.
+        add_rows(disk, "report", rows_of(memory, "report"))
+        add_rows(disk, "last_attempt", rows_of(memory, "last_attempt"), "REPLACE")
+        for number, reason in self._done.items():
+            _finish(disk, number, reason)
+
+    def _moved(self) -> None:
+        self._done.clear()
+
+    def _reopen(self) -> Connection:
+        disk = super()._reopen()
+        (last,) = disk.execute("SELECT COALESCE(MAX(id), 0) FROM report").fetchone()
+        self._last_id = max(self._last_id, last)  # also after a clock that was ahead
+        return disk
 
     # --- values ---
 
     def get(self, key: str) -> str | None:
         """Read one value: `instance_id`, `telemetry`, ..."""
-        rows = self._select("SELECT value FROM meta WHERE key = ?", key)
-        return rows[0][0] if rows else None
+        return self.read(key)[0]
+
+    def read(self, key: str) -> tuple[str | None, bool]:
+        """Read one value, and whether it is known: not if the file can't be read just now."""
+        with self._lock:
+            disk, memory = self._rows("SELECT value FROM meta WHERE key = ?", key)
+            return next((value for (value,) in disk + memory), None), self.readable
 
     def set(self, key: str, value: str | None) -> bool:
-        """Store or delete one value; return whether it is on disk."""
-        return self._commit(lambda: self._put(key, value)) and self._durable
+        """Store or delete one value; False if the disk does not take it: then nothing changes."""
+
+        def put(disk: Connection) -> None:
+            disk.execute("DELETE FROM meta WHERE key = ?", (key,))
+            if value is not None:
+                disk.execute(_ADD_VALUE, (key, value))
+
+        return self._write(put)
 
     def get_or_create(self, key: str, make: Callable[[], str]) -> str:
         """Read one value; store a new one if there is none."""
-        made = make()
-        insert = "INSERT OR IGNORE INTO meta VALUES (?, ?)"
-        self._commit(lambda: self._db.execute(insert, (key, made)))
         with self._lock:
-            return self.get(key) or self._unsaved.setdefault(key, made)
-
-    def _put(self, key: str, value: str | None) -> None:
-        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
-        if value is not None:
-            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+            found = self.get(key)
+            if found is None:
+                made = make()
+                self._commit(lambda db: db.execute(_ADD_VALUE, (key, made)))
+                found = self.get(key) or made  # another process may have been faster
+            return found
 
     # --- reports ---
 
@@ -116,68 +144,53 @@ class Store(Database):
     ) -> bool:
         """Keep a report and the counters in it, in one transaction; drop what is out of bounds.
 
-        `read_at` and `oldest` are Unix time in seconds. Reports read before `oldest` are dropped,
-        and the oldest ones beyond `max_bytes` in all. Returns whether it is on disk; if not, it
-        waits in memory.
+        `read_at` and `oldest` are Unix time in seconds. Reports read before `oldest` are dropped;
+        beyond `max_bytes` in all, first dead letters and then the oldest. Returns whether it is on
+        disk; if not, it waits in memory.
         """
-        row, bounds, dropped = (scope, read_at, body), (oldest, max_bytes), list[int]()
-
-        def add() -> None:
-            self._restore()
-            self._db.execute(_INSERT, row)
-            self._put_created(created or {})
-            dropped.append(self._db.execute(_DROP, bounds).rowcount)
-
+        bounds, dropped = (oldest, max_bytes), list[int]()
         with self._lock:
-            if self._commit(add):
-                self._sent.clear()
-                self.dropped += dropped[0]
-                return self._durable
-            self._db.execute(_INSERT_OVERFLOW, row)
-            return False
+            # Rising, and unique in memory and in every file that this process may write to.
+            self._last_id = max(self._last_id + 1, time.time_ns())
+            row = (self._last_id, scope, read_at, body, None)
+            on_disk = self._commit(lambda db: dropped.append(self._add(db, row, created, bounds)))
+            self.dropped += dropped[-1]
+            return on_disk
 
-    def _restore(self) -> None:
-        """Write to disk what it did not take before: first, to keep the order of reading."""
-        self._db.execute(_RESTORE)
-        self._db.execute("DELETE FROM overflow")
-        self._db.executemany("DELETE FROM report WHERE id = ?", [(n,) for n in self._sent])
+    def _add(
+        self,
+        db: Connection,
+        row: tuple[object, ...],
+        created: Mapping[str, CreatedCount] | None,
+        bounds: tuple[float, int],
+    ) -> int:
+        db.execute("INSERT INTO report VALUES (?, ?, ?, ?, ?)", row)
+        self._put_created(db, created or {})
+        db.execute(_DROP, (False, *bounds))  # dead letters were counted when they were rejected
+        return db.execute(_DROP, (True, *bounds)).rowcount
 
     def reports(self, scopes: Collection[str]) -> Iterator[Report]:
         """Yield what waits, oldest first; bodies are read one by one."""
-        marks = ",".join("?" * len(scopes))
-        for (number,) in self._select(f"SELECT id FROM waiting WHERE scope IN ({marks})", *scopes):  # noqa: S608
-            yield from self._reports("id = ?", number)
+        after = 0
+        while ids := self._ids(scopes, after, 1):
+            after = ids[0]
+            if (report := self._report(after)) is not None:
+                yield report
 
     def newest(self, scope: str) -> Report | None:
         """Return the report that was read last, None if none waits."""
-        ids = [
-            number for (number,) in self._select("SELECT id FROM waiting WHERE scope = ?", scope)
-        ]
-        ids = [number for number in ids if number not in self._sent]
-        return next(self._reports("id = ?", ids[-1]), None) if ids else None
-
-    def _reports(self, condition: str, value: object) -> Iterator[Report]:
-        columns = "id, scope, read_at, body"
-        for row in self._select(f"SELECT {columns} FROM waiting WHERE {condition}", value):  # noqa: S608
-            if row[0] not in self._sent:
-                yield Report(*row)
+        ids = self._ids((scope,))
+        return self._report(ids[-1]) if ids else None
 
     def delete_report(self, report: Report) -> None:
         """Delete a delivered report."""
-        table = "report" if report.id > 0 else "overflow"
-        delete = f"DELETE FROM {table} WHERE id = ?"  # noqa: S608
-        if not self._commit(lambda: self._db.execute(delete, (report.id,))):
-            self._sent.add(report.id)
+        self._finish(report, None)
 
     def reject_report(self, report: Report, reason: str) -> None:
         """Keep a rejected report as a dead letter, which is not sent again."""
-        self.dropped += 1
-        if report.id < 0:
-            self.delete_report(report)
-            return
-        update = "UPDATE report SET rejected = ? WHERE id = ?"
-        if not self._commit(lambda: self._db.execute(update, (reason, report.id))):
-            self._sent.add(report.id)
+        with self._lock:
+            self.dropped += report.id in self._ids((report.scope,), report.id - 1, 1)
+            self._finish(report, reason)
 
     def waiting(
         self, scopes: Collection[str] = ("beacon", "usage"), timeout: float = -1
@@ -186,59 +199,94 @@ class Store(Database):
         if not self._lock.acquire(timeout=timeout):
             return None
         try:
-            marks = ",".join("?" * len(scopes))
-            rows = self._select(f"SELECT id FROM waiting WHERE scope IN ({marks})", *scopes)  # noqa: S608
-            return sum(number not in self._sent for (number,) in rows)
+            count = len(self._ids(scopes))
+            return count if self.readable or self._disk is None else None
         finally:
             self._lock.release()
 
     def in_memory(self) -> int:
-        """Count the waiting reports that are lost when the process ends."""
-        table = "overflow" if self._durable else "waiting"
-        return int(self._select(f"SELECT COUNT(*) FROM {table}")[0][0])  # noqa: S608
+        """Count the waiting reports that are lost when the process ends; never waits."""
+        count = "SELECT COUNT(*) FROM report WHERE rejected IS NULL"
+        return int(self._memory.execute(count).fetchone()[0])
 
     def listing(self) -> list[Listed]:
         """List all reports, dead letters too, oldest first."""
-        columns = "scope, read_at, LENGTH(body), rejected"
-        return [Listed(*row) for row in self._select(f"SELECT {columns} FROM report ORDER BY id")]  # noqa: S608
+        disk, memory = self._rows("SELECT id, scope, read_at, LENGTH(body), rejected FROM report")
+        rows = {number: row for number, *row in disk + memory if number not in self._done}
+        return [Listed(*rows[number]) for number in sorted(rows)]
+
+    def _ids(self, scopes: Collection[str], after: int = 0, limit: int = 2**31) -> list[int]:
+        with self._lock:
+            limit += len(self._done)
+            disk, memory = self._rows(_WAITING, " ".join(scopes), after, limit)
+            return sorted({number for (number,) in disk + memory} - self._done.keys())
+
+    def _report(self, number: int) -> Report | None:
+        query = "SELECT id, scope, read_at, body FROM report WHERE id = ?"
+        disk, memory = self._rows(query, number)
+        return next((Report(*row) for row in disk + memory), None)
+
+    def _finish(self, report: Report, reason: str | None) -> None:
+        with self._lock:
+            self._done[report.id] = reason
+            _finish(self._memory, report.id, reason)
+            self._write(lambda _: None)
 
     # --- counters of created documents ---
 
     def created(self, database: str) -> dict[str, CreatedCount]:
-        """Return the counters of a database (`hosts/name`); those of another one are deleted."""
+        """Return the counters of a database (`hosts/name`).
+
+        Those of another database are deleted when the next ones are stored.
+        """
         key = self.get_or_create("pseudonym_key", lambda: secrets.token_hex(16))
-        keyed = hmac.digest(key.encode(), database.encode(), "sha256").hex()
-        known = self.get("database")
-        if known != keyed:
-            self._commit(lambda: self._put("database", keyed))
-        if known not in (None, keyed):
-            self._commit(lambda: self._db.execute("DELETE FROM created"))
-        rows = self._select("SELECT figure, total, since, until, paused FROM created")
-        return {row[0]: CreatedCount(row[1], row[2], row[3], bool(row[4])) for row in rows}
+        self._database = hmac.digest(key.encode(), database.encode(), "sha256").hex()
+        return self._counts()
 
     def save_created(self, created: Mapping[str, CreatedCount]) -> bool:
         """Store the counters alone; return whether they are on disk."""
-        return self._commit(lambda: self._put_created(created)) and self._durable
+        return self._commit(lambda db: self._put_created(db, created))
 
     def pause_created(self) -> None:
         """Stop counting until the next reading; the totals stay."""
-        if self._select("SELECT 1 FROM created WHERE NOT paused LIMIT 1"):
-            self._commit(lambda: self._db.execute("UPDATE created SET paused = 1"))
+        with self._lock:
+            counting = {name: count for name, count in self._counts().items() if not count.paused}
+            if counting:
+                self.save_created({n: replace(count, paused=True) for n, count in counting.items()})
 
-    def _put_created(self, created: Mapping[str, CreatedCount]) -> None:
-        rows = [(f, c.total, c.since, c.until, c.paused) for f, c in created.items()]
-        self._db.executemany("INSERT OR REPLACE INTO created VALUES (?, ?, ?, ?, ?)", rows)
+    def _counts(self) -> dict[str, CreatedCount]:
+        disk, memory = self._rows(_COUNTS, self._database)
+        return _counts(disk + memory)
+
+    def _put_created(self, db: Connection, created: Mapping[str, CreatedCount]) -> None:
+        if created and self._database is not None:
+            db.execute(f"DELETE FROM created WHERE {_OF_ANOTHER}", (self._database,))  # noqa: S608
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('database', ?)", (self._database,))
+        rows = [(name, *astuple(count)) for name, count in created.items()]
+        db.executemany("INSERT OR REPLACE INTO created VALUES (?, ?, ?, ?, ?)", rows)
 
     # --- the last attempt ---
 
     def last_attempt(self, scope: str) -> LastAttempt | None:
         """Return the last attempt to send a report of this scope, None if there was none."""
-        rows = self._select("SELECT * FROM last_attempt WHERE scope = ?", scope)
-        return LastAttempt(*rows[0]) if rows else None
+        disk, memory = self._rows("SELECT * FROM last_attempt WHERE scope = ?", scope)
+        return next((LastAttempt(*row) for row in memory + disk), None)
 
     def save_last_attempt(self, attempt: LastAttempt) -> None:
-        """Store the last attempt; one that the disk does not take is left out."""
-        row = (attempt.scope, attempt.read_at, attempt.tried_at, attempt.next_due,
-               attempt.endpoint, attempt.result, attempt.body)  # fmt: skip
-        insert = "INSERT OR REPLACE INTO last_attempt VALUES (?, ?, ?, ?, ?, ?, ?)"
-        self._commit(lambda: self._db.execute(insert, row))
+        """Store the last attempt."""
+        put = "INSERT OR REPLACE INTO last_attempt VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._commit(lambda db: db.execute(put, astuple(attempt)))
+
+
+def _counts(rows: Iterable[Any]) -> dict[str, CreatedCount]:
+    return {
+        name: CreatedCount(total, since, until, bool(paused))
+        for name, total, since, until, paused in rows
+    }
+
+
+def _finish(db: Connection, number: int, reason: str | None) -> None:
+    if reason is None:
+        db.execute("DELETE FROM report WHERE id = ?", (number,))
+    else:
+        db.execute("UPDATE report SET rejected = ? WHERE id = ?", (reason, number))

@@ -1,6 +1,5 @@
-"""Real faults for tests: another user, a tiny disk, a read-only one."""
+"""Real faults for tests: another user, a tiny disk, a read-only one. They need root."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NOBODY = 65534
@@ -40,7 +40,7 @@ def as_nobody(case: Callable[[], str]) -> str:
 def _be_nobody(case: Callable[[], str], answer: int) -> None:
     code = 1
     try:
-        os.chdir("/")  # the checkout may lie where that user has no way to
+        os.chdir("/")  # that user may not enter the checkout
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
@@ -52,9 +52,9 @@ def _be_nobody(case: Callable[[], str], answer: int) -> None:
     os._exit(code)
 
 
-@contextlib.contextmanager
+@contextmanager
 def open_ground() -> Iterator[Path]:
-    """Give a folder that other users can reach, as pytest's own they can't."""
+    """Make a folder that other users can enter; they can't enter pytest's own."""
     ground = Path(tempfile.mkdtemp(prefix="otel-novu-test-"))
     ground.chmod(0o755)
     try:
@@ -63,26 +63,38 @@ def open_ground() -> Iterator[Path]:
         shutil.rmtree(ground)
 
 
-@contextlib.contextmanager
-def tiny_disk(at: Path, kibibytes: int = 64) -> Iterator[Path]:
-    """Mount a file system of that size there."""
+@contextmanager
+def _mounted(at: Path, *options: str | Path) -> Iterator[Path]:
     need_root()
-    at.mkdir()
-    options = f"size={kibibytes}k,mode=0700"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", at], check=True)
+    subprocess.run(["mount", *options, at], check=True)
     try:
         yield at
     finally:
         subprocess.run(["umount", "--lazy", at], check=True)
 
 
-@contextlib.contextmanager
+@contextmanager
+def tiny_disk(at: Path, kibibytes: int = 64) -> Iterator[Path]:
+    """Mount a file system of that size."""
+    at.mkdir()
+    with _mounted(at, "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=0700", "tmpfs"):
+        yield at
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte of the file system of a folder; return the file that takes them."""
+    filling = folder / "filling"
+    with filling.open("wb", buffering=0) as file:
+        for size in (1 << 12, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    return filling
+
+
+@contextmanager
 def read_only(at: Path) -> Iterator[None]:
-    """Let nobody write below the folder, as on a read-only volume."""
-    need_root()
-    subprocess.run(["mount", "--bind", at, at], check=True)
-    try:
+    """Let nobody write below a folder, as on a read-only volume."""
+    with _mounted(at, "--bind", at):
         subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)
         yield
-    finally:
-        subprocess.run(["umount", "--lazy", at], check=True)

@@ -1,314 +1,451 @@
 """The state of an exporter on real disks, with real processes and kills."""
 
 import os
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
+from faults import dice
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_faults import NOBODY, as_nobody, need_root, open_ground, read_only, tiny_disk
+from real_faults import NOBODY, as_nobody, fill, need_root, open_ground, read_only, tiny_disk
 
 from otel_novu.state_dir import LockedError, StateDirError, lock, lock_owner
 from otel_novu.store import CreatedCount, LastAttempt, Store
 
-COUNT = CreatedCount(total=1, since=1_800_000_000, until=1_800_003_600)
+COUNTS = {"event.created": CreatedCount(total=1, since=1_800_000_000, until=1_800_003_600)}
+ATTEMPT = LastAttempt("usage", 1.0, 2.0, None, "http://collector", "delivered", b"usage")
+BOTH = ("beacon", "usage")
+ACTIONS = ["add", "deliver", "reject", "drop", "fill", "empty", "restart"]
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "state"
-    made.mkdir(mode=0o700)
-    return made
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with tiny_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 @pytest.fixture
-def open_store() -> Iterator[Callable[[Path], Store]]:
-    opened: list[Store] = []
-
-    def make(directory: Path) -> Store:
-        opened.append(Store.open(directory))
-        return opened[-1]
-
-    yield make
-    for store in opened:
-        store.close()
+def store(state_dir: Path) -> Iterator[Store]:
+    with closing(Store.open(state_dir)) as store:
+        yield store
 
 
-def add(store: Store, number: int, scope: str = "beacon") -> bool:
-    return store.add_report(
-        scope, float(number), b"report %d" % number, oldest=0.0, max_bytes=2**26
-    )
+def add(store: Store, number: int, size: int = 0, max_bytes: int = 2**26) -> bool:
+    body = b"report %d" % number + bytes(size)
+    return store.add_report("beacon", float(number), body, oldest=0.0, max_bytes=max_bytes)
 
 
 def waiting(store: Store) -> list[int]:
-    return [int(report.read_at) for report in store.reports(("beacon", "usage"))]
+    return [int(report.read_at) for report in store.reports(BOTH)]
 
 
-def test_everything_is_there_again_after_a_restart(
-    directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    store = open_store(directory)
-    identity = store.get_or_create("instance_id", lambda: str(uuid4()))
-    assert store.set("telemetry", "off")
-    assert store.created("host/novu-db") == {}
-    created = {"event.created": COUNT}
-    assert store.add_report("usage", 1.0, b"usage", oldest=0.0, max_bytes=2**26, created=created)
-    attempt = LastAttempt("usage", 1.0, 2.0, None, "http://collector", "delivered", b"usage")
-    store.save_last_attempt(attempt)
-    store.close()
-    again = open_store(directory)
-    assert again.get_or_create("instance_id", lambda: str(uuid4())) == identity
-    assert again.get("telemetry") == "off"
-    assert again.created("host/novu-db") == created
-    assert waiting(again) == [1]
-    assert again.last_attempt("usage") == attempt
-    assert (directory / "state.db").stat().st_mode & 0o777 == 0o600
+def write(directory: Path, *numbers: int) -> None:
+    with closing(Store.open(directory)) as store:
+        store.get_or_create("instance_id", lambda: "the id")
+        assert store.set("telemetry", "off")
+        store.created("host/novu-db")
+        assert store.save_created(COUNTS)
+        assert all(add(store, number) for number in numbers)
 
 
-def test_another_database_begins_a_new_count(
-    directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    store = open_store(directory)
-    assert store.created("one/novu-db") == {}
-    assert store.save_created({"event.created": COUNT})
+def contents(directory: Path) -> dict[str, bytes | None]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+IMPORTS = """
+import os, signal, sqlite3, sys, time, uuid
+from pathlib import Path
+from otel_novu.store import CreatedCount, Store
+path = Path(sys.argv[1])
+"""
+
+
+def python(code: str, path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", IMPORTS + code, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_everything_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    directory = tmp_path / "parent" / "state"
+    with closing(Store.open(directory)) as store:
+        assert store.get_or_create("instance_id", lambda: "first") == "first"
+        assert store.set("telemetry", "off")
+        assert store.created("host/novu-db") == {}
+        assert store.add_report("usage", 1.0, b"x", oldest=0.0, max_bytes=99, created=COUNTS)
+        store.save_last_attempt(ATTEMPT)
+    with closing(sqlite3.connect(directory / "state.db")) as db, db:
+        db.execute("UPDATE report SET id = 1 << 62")  # by a clock that was ahead
+    (tmp_path / "link").symlink_to(directory)
+    with closing(Store.open(tmp_path / "link")) as store:
+        assert store.get_or_create("instance_id", lambda: "second") == "first"
+        assert store.read("telemetry") == ("off", True)
+        assert store.created("host/novu-db") == COUNTS
+        assert (add(store, 2), waiting(store)) == (True, [1, 2])
+        assert (store.last_attempt("usage"), store.last_attempt("beacon")) == (ATTEMPT, None)
+        assert store.set("telemetry", None)
+        assert (store.get("telemetry"), store.fault) == (None, None)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+
+
+def test_another_database_begins_a_new_count(store: Store, state_dir: Path) -> None:
+    store.created("one/novu-db")
+    assert store.save_created(COUNTS)
     store.pause_created()
     assert store.created("one/novu-db")["event.created"].paused
     assert store.created("two/novu-db") == {}
-    assert "one/novu-db" not in (directory / "state.db").read_bytes().decode(errors="replace")
+    other = {"user.created": COUNTS["event.created"]}
+    assert store.save_created(other)
+    assert (store.created("two/novu-db"), store.created("one/novu-db")) == (other, {})
+    assert b"one/novu-db" not in (state_dir / "state.db").read_bytes()
 
 
-def test_too_old_and_too_many_reports_are_dropped_oldest_first_and_counted(
-    directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    store = open_store(directory)
+def test_too_old_and_too_many_reports_are_dropped_oldest_first_and_counted(store: Store) -> None:
     for number in range(1, 6):
         store.add_report("beacon", float(number), b"x" * 100, oldest=3.0, max_bytes=10_000)
     assert waiting(store) == [3, 4, 5]
     store.add_report("beacon", 6.0, b"x" * 100, oldest=0.0, max_bytes=250)
-    assert waiting(store) == [5, 6]
-    assert store.dropped == 4
+    assert (waiting(store), store.dropped) == ([5, 6], 4)
+    assert store.newest("beacon") == list(store.reports(BOTH))[-1]
 
 
-def test_a_rejected_report_is_listed_and_not_sent_again(
-    directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    store = open_store(directory)
-    for number in (1, 2):
-        add(store, number)
-    store.reject_report(next(store.reports(("beacon",))), "HTTP 400")
-    assert waiting(store) == [2]
-    assert [row.rejected for row in store.listing()] == ["HTTP 400", None]
-    assert (store.waiting(), store.dropped) == (1, 1)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from(["add", "delete oldest", "delete newest", "reject"]), max_size=25))
-def test_reports_wait_in_the_order_of_reading_whatever_happens(actions: list[str]) -> None:
-    model: list[int] = []
-    store = Store.open_read_only(Path("/nonexistent"))  # in memory
-    for number, action in enumerate(actions, 1):
-        if action == "add":
-            add(store, number)
-            model.append(number)
-        elif model and action == "delete newest":
-            newest = store.newest("beacon")
-            assert newest is not None
-            assert newest.read_at == model.pop()
-            store.delete_report(newest)
-        elif model:
-            oldest = next(store.reports(("beacon",)))
-            assert oldest.read_at == model.pop(0)
-            if action == "reject":
-                store.reject_report(oldest, "no")
-            else:
-                store.delete_report(oldest)
-        assert waiting(store) == model
-    store.close()
-
-
-def test_on_a_full_disk_reports_wait_in_memory_in_order_until_there_is_room(
-    tmp_path: Path, open_store: Callable[[Path], Store]
-) -> None:
-    with tiny_disk(tmp_path / "disk") as disk:
-        store = open_store(disk)
-        assert add(store, 1)
-        filler = disk / "filler"
-        with filler.open("wb", buffering=0) as file, suppress(OSError):
-            while file.write(b"x" * 4096):
-                pass
-        kept = [add(store, number) for number in range(2, 12)]
-        assert not kept[-1]
-        assert store.fault is not None
-        assert waiting(store) == list(range(1, 12))
-        for report in list(store.reports(("beacon",)))[:2]:
-            store.delete_report(report)
-        assert waiting(store) == list(range(3, 12))
-        filler.unlink()
-        assert add(store, 12)
-        assert (waiting(store), store.in_memory()) == ([*range(3, 13)], 0)
-        store.close()
-        again = open_store(disk)
-        assert waiting(again) == list(range(3, 13))
-        again.close()
-
-
-def test_on_a_read_only_disk_a_copy_in_memory_is_used(
-    tmp_path: Path, directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    store = open_store(directory)
-    store.set("telemetry", "off")
+def test_a_rejected_report_is_listed_and_not_sent_again(store: Store) -> None:
     add(store, 1)
-    store.close()
-    with read_only(directory):
-        store = open_store(directory)
-        assert store.fault is not None
-        assert store.readable
-        assert store.get("telemetry") == "off"
-        assert not store.set("telemetry", "on")
-        assert not add(store, 2)
-        assert (waiting(store), store.in_memory()) == ([1, 2], 2)
-        store.close()
-    assert tmp_path.exists()
+    add(store, 2)
+    rejected = next(store.reports(BOTH))
+    for _ in range(2):
+        store.reject_report(rejected, "HTTP 400")
+    assert [row.rejected for row in store.listing()] == ["HTTP 400", None]
+    assert (waiting(store), store.waiting(), store.dropped) == ([2], 1, 1)
+    add(store, 3, max_bytes=16)  # the dead letter makes room first, and is counted once
+    assert (waiting(store), len(store.listing()), store.dropped) == ([2, 3], 2, 1)
 
 
-def garbage(path: Path) -> None:
-    path.write_bytes(b"no database at all" * 500)
-
-
-def truncated(path: Path) -> None:
-    store = Store.open(path.parent)
-    for number in range(200):
+def act(store: Store, model: list[int], action: str, number: int) -> None:
+    if action == "add":
         add(store, number)
+        model.append(number)
+    elif action == "drop" and store.set("room", "yes"):
+        store.add_report("beacon", float(number), b"x", oldest=float(number - 3), max_bytes=2**26)
+        model[:] = [*(n for n in model if n >= number - 3), number]
+    elif model and action in ("deliver", "reject"):
+        report = next(store.reports(BOTH))
+        assert report.read_at == model.pop(0)
+        store.delete_report(report) if action == "deliver" else store.reject_report(report, "no")
+
+
+def test_reports_wait_in_the_order_of_reading_whatever_happens(disk: Path) -> None:
+    @settings(deadline=None, max_examples=150)
+    @given(st.lists(st.sampled_from(ACTIONS), max_size=30))
+    def check(actions: list[str]) -> None:
+        with tempfile.TemporaryDirectory(dir=disk) as folder:
+            model: list[int] = []
+            (filling := disk / "filling").unlink(missing_ok=True)
+            store = Store.open(Path(folder))
+            for number, action in enumerate(actions, 1):
+                if action == "fill":
+                    fill(disk)
+                elif action == "empty":
+                    filling.unlink(missing_ok=True)
+                elif action == "restart" and store.set("room", "yes"):
+                    store.close()
+                    store = Store.open(Path(folder))
+                act(store, model, action, number)
+                assert waiting(store) == model
+                assert store.waiting() == len(model)
+            store.close()
+
+    check()
+
+
+def test_on_a_full_disk_reports_wait_in_memory_in_order_until_there_is_room(disk: Path) -> None:
+    write(disk, 1, 2)
+    with closing(Store.open(disk)) as store:
+        for first in (3, 6):
+            filling = fill(disk)
+            assert (add(store, first), add(store, first + 1)) == (False, False)
+            assert (store.fault is None, store.set("telemetry", "on")) == (False, False)
+            store.delete_report(next(store.reports(BOTH)))  # the disk does not delete it now
+            assert waiting(store)[0] == first // 3 + 1
+            filling.unlink()
+            assert add(store, first + 2)
+            assert store.in_memory() == 0
+    with closing(Store.open(disk)) as store:
+        assert (waiting(store), store.get("telemetry")) == ([3, 4, 5, 6, 7, 8], "off")
+
+
+def test_a_first_start_on_a_full_disk_uses_the_disk_when_there_is_room(disk: Path) -> None:
+    filling = fill(disk)
+    with closing(Store.open(disk)) as store:
+        assert (store.fault is None, store.readable) == (False, True)
+        assert store.get_or_create("instance_id", lambda: "first") == "first"
+        store.created("host/novu-db")
+        assert (store.save_created(COUNTS), add(store, 1)) == (False, False)
+        filling.unlink()
+        assert add(store, 2)
+    with closing(Store.open(disk)) as store:
+        assert (waiting(store), store.get("instance_id")) == ([1, 2], "first")
+        assert store.created("host/novu-db") == COUNTS
+
+
+def test_reports_in_memory_are_bounded_and_keep_their_identity_on_disk(disk: Path) -> None:
+    with closing(Store.open(disk)) as store:
+        filling = fill(disk)
+        for number in range(1, 101):
+            add(store, number, size=1000, max_bytes=5500)
+        assert (waiting(store), store.dropped) == ([96, 97, 98, 99, 100], 95)
+        sending = next(store.reports(BOTH))
+        filling.unlink()
+        assert add(store, 101)
+        store.delete_report(sending)
+        assert waiting(store) == [97, 98, 99, 100, 101]
+
+
+def test_on_a_read_only_disk_a_copy_in_memory_is_used(state_dir: Path) -> None:
+    write(state_dir, 1, 2)
+    with read_only(state_dir):
+        store = Store.open(state_dir)
+        assert (store.fault is None, store.set("telemetry", "on")) == (False, False)
+        assert (store.get("telemetry"), store.get("instance_id")) == ("off", "the id")
+        assert store.created("host/novu-db") == COUNTS
+        assert not add(store, 3)
+        store.delete_report(next(store.reports(BOTH)))
+        assert (waiting(store), store.in_memory()) == ([2, 3], 1)
+    assert add(store, 4)
     store.close()
-    os.truncate(path, path.stat().st_size // 2 + 100)
+    with closing(Store.open(state_dir)) as store:
+        assert waiting(store) == [2, 3, 4]
 
 
-def newer(path: Path) -> None:
-    Store.open(path.parent).close()
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 99")
-    db.close()
+def spoil(path: Path, how: str) -> None:
+    write(path.parent, *range(100))
+    if how == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "garbage":
+        path.write_bytes(b"no database at all" * 500)
+    elif how == "newer":
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA user_version = 2")
+    else:
+        os.truncate(path, 0 if how == "empty" else path.stat().st_size // 2 + 100)
 
 
-@pytest.mark.parametrize("spoil", [garbage, truncated, newer])
-def test_a_file_that_can_not_be_read_is_left_alone_and_named(
-    spoil: Callable[[Path], None], directory: Path, open_store: Callable[[Path], Store]
-) -> None:
-    path = directory / "state.db"
-    spoil(path)
-    before = path.read_bytes()
-    for store in (open_store(directory), Store.open_read_only(directory)):
-        assert not store.readable
-        assert str(path) in (store.fault or "")
-        assert not add(store, 1)
-        assert waiting(store) == [1]
-        store.close()
-    assert path.read_bytes() == before
+@pytest.mark.parametrize("how", ["garbage", "cut short", "empty", "newer", "pipe"])
+def test_a_file_that_can_not_be_read_is_left_alone_and_named(how: str, state_dir: Path) -> None:
+    path = state_dir / "state.db"
+    spoil(path, how)
+    before = contents(state_dir).get("state.db")
+    for open_it in (Store.open_read_only, Store.open):
+        with closing(open_it(state_dir)) as store:
+            assert str(store.fault).startswith(f"{path} can't be read: ")
+            assert str(store.fault).endswith(f"; move {path} away")
+            assert (store.readable, store.read("telemetry")) == (False, (None, False))
+            assert (store.set("telemetry", "on"), add(store, 1)) == (False, False)
+            assert waiting(store) == [1]
+    assert contents(state_dir).get("state.db") == before
+    path.rename(state_dir / "away")
+    with closing(Store.open(state_dir)) as store:
+        assert (store.fault, store.readable) == (None, True)
 
 
 def test_a_file_of_another_user_is_not_readable() -> None:
-    def look() -> str:
-        store = Store.open_read_only(ground)
-        return f"{store.readable} {store.fault}"
-
     with open_ground() as ground:
         Store.open(ground).close()
-        seen = as_nobody(look)
-    assert seen.startswith("False")
-    assert "state.db can't be read" in seen
+        seen = as_nobody(lambda: str(Store.open_read_only(ground).fault))
+    assert seen.endswith("state.db can't be read: permission denied; run as the user that owns it")
 
 
-@pytest.mark.parametrize("place", ["a file", "below a file", "open to others", "another user's"])
+@pytest.mark.parametrize("how", ["garbage", "cut short"])
+def test_after_a_later_damage_all_goes_on_from_memory_and_then_in_a_new_file(
+    how: str, state_dir: Path
+) -> None:
+    write(state_dir)
+    path = state_dir / "state.db"
+    with closing(Store.open(state_dir)) as store:
+        spoil(path, how)
+        before = path.read_bytes()
+        for number in (2, 3, 4):
+            assert not add(store, number)
+        store.delete_report(next(store.reports(BOTH)))
+        store.reject_report(next(store.reports(BOTH)), "no")
+        store.save_last_attempt(ATTEMPT)
+        assert (store.last_attempt("usage"), store.read("telemetry")[1]) == (ATTEMPT, False)
+        assert (waiting(store), store.waiting(), store.in_memory()) == ([4], 1, 1)
+        assert (str(store.fault)[-5:], path.read_bytes()) == (" away", before)
+        path.rename(state_dir / "away")
+        assert add(store, 5)
+    with closing(Store.open(state_dir)) as store:
+        assert (waiting(store), store.created("host/novu-db")) == ([4, 5], COUNTS)
+        assert (store.get("instance_id"), store.read("telemetry")) == ("the id", ("off", True))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "open to others", "another user's"])
 def test_a_directory_that_is_not_ours_is_refused_with_one_sentence(
     place: str, tmp_path: Path
 ) -> None:
     need_root()
-    path = tmp_path / "place"
-    if place.endswith("a file"):
-        path.write_text("")
-        path = path / "state" if place.startswith("below") else path
-    else:
-        path.mkdir()
-        path.chmod(0o777 if place.startswith("open") else 0o700)
-        if place.startswith("another"):
-            os.chown(path, NOBODY, NOBODY)
+    (tmp_path / "file").touch()
+    if "file" not in place:
+        (tmp_path / place).mkdir()
+        (tmp_path / place).chmod(0o777 if place == "open to others" else 0o700)
+        os.chown(tmp_path / place, 0 if place == "open to others" else NOBODY, NOBODY)
     for open_it in (Store.open, Store.open_read_only):
         with pytest.raises(StateDirError, match=r"^OTEL_NOVU_STATE_DIR: .*; expected"):
-            open_it(path)
+            open_it(tmp_path / place)
 
 
-def test_a_symbolic_link_to_a_directory_is_followed(directory: Path, tmp_path: Path) -> None:
-    link = tmp_path / "link"
-    link.symlink_to(directory)
-    Store.open(link).close()
-    assert (directory / "state.db").exists()
-
-
-def test_one_process_holds_the_lock_and_others_can_name_it(directory: Path) -> None:
-    assert lock_owner(directory) is None
-    with lock(directory, "run"):
-        owner = lock_owner(directory)
+def test_one_process_holds_the_lock_and_others_can_name_it(state_dir: Path) -> None:
+    with lock(state_dir, "run"):
+        owner = lock_owner(state_dir)
         assert owner is not None
         assert (owner.pid, owner.command) == (os.getpid(), "run")
         with pytest.raises(LockedError, match=rf"process {os.getpid()} \(otel-novu run\)"):
-            lock(directory, "once").__enter__()
-    assert lock_owner(directory) is None
+            lock(state_dir, "once").__enter__()
+    assert lock_owner(state_dir) is None
 
 
-def test_eight_first_starts_at_once_get_one_instance_id(directory: Path) -> None:
-    code = (
-        "import sys, uuid; from pathlib import Path; from otel_novu.store import Store\n"
-        "print(Store.open(Path(sys.argv[1])).get_or_create('instance_id', "
-        "lambda: str(uuid.uuid4())))"
-    )
-    command = [sys.executable, "-c", code, str(directory)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+def test_eight_first_starts_at_once_get_one_instance_id(state_dir: Path) -> None:
+    code = "print(Store.open(path).get_or_create('instance_id', lambda: str(uuid.uuid4())))"
+    processes = [python(code, state_dir) for _ in range(8)]
     assert len({process.communicate(timeout=120)[0] for process in processes}) == 1
+    assert contents(state_dir).keys() == {"state.db", "state.db-journal"}
+
+
+def test_threads_that_add_and_deliver_at_once_lose_and_repeat_nothing(store: Store) -> None:
+    def write_some(first: int) -> None:
+        for number in range(first, first + 20):
+            assert add(store, number)
+
+    delivered: list[int] = []
+    writers = [threading.Thread(target=write_some, args=(20 * n,)) for n in range(4)]
+    for thread in writers:
+        thread.start()
+    while any(thread.is_alive() for thread in writers) or store.waiting():
+        for report in store.reports(BOTH):
+            delivered.append(int(report.read_at))
+            store.delete_report(report)
+    assert sorted(delivered) == list(range(80))
+
+
+def test_while_another_process_locks_the_file_nobody_hangs(state_dir: Path, store: Store) -> None:
+    write(state_dir, 1)
+    with closing(sqlite3.connect(state_dir / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        adding = threading.Thread(target=add, args=(store, 2))
+        adding.start()
+        while store.waiting(timeout=0.1) is not None:
+            pass
+        adding.join(120)
+        assert store.in_memory() == 1
+        assert store.read("telemetry") == (None, False)  # that is unknown, not unset
+        other.execute("ROLLBACK")
+    assert store.read("telemetry") == ("off", True)
+    assert (add(store, 3), waiting(store)) == (True, [1, 2, 3])
+
+
+def test_a_reader_beside_a_writer_sees_whole_reports_and_writes_nothing(state_dir: Path) -> None:
+    with python(WRITER + "    time.sleep(0.02)", state_dir) as process:
+        assert process.stdout is not None
+        for _ in range(10):
+            kept = int(process.stdout.readline())
+            with closing(Store.open_read_only(state_dir)) as reader:
+                seen = [row.read_at for row in reader.listing()]
+                assert (seen, add(reader, 0)) == (list(range(1, len(seen) + 1)), False)
+                assert len(seen) >= kept
+        process.kill()
+    with closing(Store.open_read_only(state_dir / "missing")) as reader:
+        assert (reader.fault, reader.readable, reader.waiting()) == (None, True, 0)
+    assert contents(state_dir).keys() == {"state.db", "state.db-journal"}
+
+
+# Killed while its transaction is half in the file, so that the next one has to roll it back.
+HALF_WRITER = """
+db = sqlite3.connect(path)
+db.execute("PRAGMA cache_size = 1")
+db.execute("DELETE FROM report")
+for number in range(200):
+    db.execute("INSERT INTO report VALUES (?, 'beacon', 99.0, ?, NULL)", (number, bytes(5000)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_half_written_is_not_seen(state_dir: Path) -> None:
+    write(state_dir, 1, 2)
+    python(HALF_WRITER, state_dir / "state.db").communicate(timeout=120)
+    before = contents(state_dir)
+    assert before["state.db-journal"]
+    with read_only(state_dir):
+        for open_it in (Store.open_read_only, Store.open):
+            with closing(open_it(state_dir)) as store:
+                assert (waiting(store), store.read("telemetry")) == ([1, 2], ("off", True))
+        assert contents(state_dir) == before
+    with closing(Store.open(state_dir)) as store:
+        assert (add(store, 3), waiting(store)) == (True, [1, 2, 3])
 
 
 WRITER = """
-import sys
-from pathlib import Path
-from otel_novu.store import CreatedCount, Store
-
-store = Store.open(Path(sys.argv[1]))
-count = store.created("db").get("event.created", CreatedCount(0, 0, 0))
-while True:
-    total = count.total + 1
-    count = CreatedCount(total, 0, total)
-    assert store.add_report("usage", float(total), b"%d" % total, oldest=0, max_bytes=2**26,
-                            created={"event.created": count})
+store = Store.open(path)
+total = sum(count.total for count in store.created("db").values())
+while total := total + 1:
+    assert store.add_report("usage", total, b"%d" % total, oldest=0, max_bytes=2**26,
+                            created={"event.created": CreatedCount(total, 0, total)})
     print(total, flush=True)
 """
 
 
-def test_a_hundred_kills_lose_and_repeat_no_report_and_counters_agree(directory: Path) -> None:
-    seed = random.randrange(10**9)  # noqa: S311 - chooses moments, guards nothing
-    sys.stdout.write(f"seed {seed}\n")
-    chance = random.Random(seed)  # noqa: S311 - as above
-    kept = 0
+def test_a_hundred_kills_lose_and_repeat_no_report_and_counters_agree(state_dir: Path) -> None:
+    moments, kept = dice(), 0
     for _ in range(100):
-        command = [sys.executable, "-c", WRITER, str(directory)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with python(WRITER, state_dir) as process:
             assert process.stdout is not None
             kept = int(process.stdout.readline())
-            time.sleep(chance.uniform(0, 0.05))
+            time.sleep(moments.uniform(0, 0.05))
             process.send_signal(signal.SIGKILL)
             kept = max([kept, *map(int, process.stdout.read().split())])
-        with sqlite3.connect(directory / "state.db") as db:
+        with closing(sqlite3.connect(state_dir / "state.db")) as db:
             found = [int(body) for (body,) in db.execute("SELECT body FROM report ORDER BY id")]
             (total,) = db.execute("SELECT total FROM created").fetchone()
-        db.close()
         # What was written and not yet printed may be there too.
-        assert found == list(range(1, len(found) + 1)), seed
-        assert kept <= len(found) == total, seed
-        kept = len(found)
+        assert found == list(range(1, len(found) + 1))
+        assert kept <= len(found) == total
+
+
+PROBE = """
+import sys
+from pathlib import Path
+from otel_novu.state_dir import lock_owner
+print("ready", flush=True)
+while True:
+    lock_owner(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_that_looks_at_the_lock_keeps_no_other_from_taking_it(state_dir: Path) -> None:
+    command = [sys.executable, "-c", PROBE, str(state_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as probe:
+        try:
+            assert probe.stdout is not None
+            probe.stdout.readline()
+            for _ in range(200):
+                with lock(state_dir, "run"):
+                    pass
+        finally:
+            probe.kill()
+
+
+def test_a_lock_file_with_garbage_names_an_unknown_owner(state_dir: Path) -> None:
+    with lock(state_dir, "run"):
+        (state_dir / "lock").write_bytes(b"\xff\xfe")
+        owner = lock_owner(state_dir)
+    assert owner is not None
+    assert owner.pid is None
