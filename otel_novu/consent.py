@@ -7,40 +7,41 @@ from otel_novu.settings import Settings
 from otel_novu.store import Store
 
 ADMIN_SETTING = "telemetry"
+BY_VARIABLE = "NOVU_TELEMETRY"
 BY_UNREADABLE = "an admin setting that can't be read"
 _RUNNING = "decision"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The telemetry flag.
-
-    Args:
-        enabled: usage figures are sent.
-        by: who decided, as a clause.
-        changeable: the admin setting can change it.
-    """
+    """Whether usage figures are sent, and who decided it, as a clause."""
 
     enabled: bool
     by: str
-    changeable: bool
+
+    @property
+    def changeable(self) -> bool:
+        """Whether the admin setting can change it."""
+        return self.by != BY_VARIABLE
+
+    @property
+    def word(self) -> str:
+        """`on` or `off`."""
+        return "on" if self.enabled else "off"
 
 
 def decide(variable: bool | None, admin: bool | None, *, readable: bool) -> Decision:  # noqa: FBT001
     """Decide: `NOVU_TELEMETRY` if it is set, else the admin setting, else on.
 
-    Args:
-        variable: `NOVU_TELEMETRY`, None if it is not set.
-        admin: the admin setting, None if there is none.
-        readable: False means that nobody knows the admin setting, so that the flag is off.
+    An admin setting that can't be read means off: nobody knows what it is.
     """
     if variable is not None:
-        return Decision(variable, "NOVU_TELEMETRY", changeable=False)
+        return Decision(variable, BY_VARIABLE)
     if not readable:
-        return Decision(enabled=False, by=BY_UNREADABLE, changeable=True)
+        return Decision(enabled=False, by=BY_UNREADABLE)
     if admin is None:
-        return Decision(enabled=True, by="the default", changeable=True)
-    return Decision(admin, "the admin setting", changeable=True)
+        return Decision(enabled=True, by="the default")
+    return Decision(admin, "the admin setting")
 
 
 def read_decision(settings: Settings, store: Store) -> Decision:
@@ -52,8 +53,8 @@ def read_decision(settings: Settings, store: Store) -> Decision:
 
 def running_decision(store: Store) -> Decision | None:
     """Return what the running exporter decided, None if that is not known."""
-    enabled, changeable, by = (*(store.get(_RUNNING) or "").split(" ", 2), "", "", "")[:3]
-    return Decision(enabled == "on", by, changeable == "changeable") if by else None
+    word, _, by = (store.get(_RUNNING) or "").partition(" ")
+    return Decision(word == "on", by) if by else None
 
 
 class TelemetryFlag:
@@ -63,7 +64,7 @@ class TelemetryFlag:
         self._settings, self._store = settings, store
         self.switches = 0  # how often it went on or off
         self.decision = read_decision(settings, store)
-        self._save()
+        self._follow()
 
     @property
     def enabled(self) -> bool:
@@ -78,20 +79,16 @@ class TelemetryFlag:
         """Read the admin setting again."""
         decision = read_decision(self._settings, self._store)
         # What can't be read just now was not changed just now.
-        if decision == self.decision or decision.by == BY_UNREADABLE:
-            if not self._saved:
-                self._save()
-            return
-        self.switches += decision.enabled != self.enabled
-        self.decision = decision
+        if decision != self.decision and decision.by != BY_UNREADABLE:
+            self.switches += decision.enabled != self.enabled
+            self.decision = decision
+            LOG.info("Usage figures are %s now, decided by %s.", decision.word, decision.by)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Count nothing while off, and let other processes see the decision."""
         if not self.enabled:
             self._store.pause_created()
-        self._save()
-        LOG.info(
-            "Usage figures are %s now, decided by %s.", "on" if self.enabled else "off", decision.by
-        )
-
-    def _save(self) -> None:
-        word = "on" if self.enabled else "off"
-        changeable = "changeable" if self.decision.changeable else "fixed"
-        self._saved = self._store.set(_RUNNING, f"{word} {changeable} {self.decision.by}")
+        seen = f"{self.decision.word} {self.decision.by}"
+        if self._store.get(_RUNNING) != seen:
+            self._store.set(_RUNNING, seen)

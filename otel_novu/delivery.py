@@ -19,16 +19,17 @@ MAX_REJECTED = 3
 
 @dataclass(slots=True)
 class Delivery:
-    """Sends what waits in the store.
+    """Sends what waits in the store; times are in seconds.
 
     Args:
         store: holds the reports.
         sender: sends one.
-        timeout: for one attempt, seconds.
+        timeout: for one attempt.
         scopes: returns the scopes that may be sent now.
         next_due: returns the Unix time of a scope's next report, or None.
-        now: the wall clock, Unix time in seconds.
+        now: the wall clock, Unix time.
         failures: where failures are logged.
+        on_delivered: called when nothing waits any more.
         rejected_points: data points that the receiver said it rejected.
         outcomes: of the last attempt, by scope.
     """
@@ -40,6 +41,7 @@ class Delivery:
     next_due: Callable[[str], float | None]
     now: Callable[[], float]
     failures: FailureLog
+    on_delivered: Callable[[], None] = lambda: None
     rejected_points: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     _wake: threading.Event = field(default_factory=threading.Event)
@@ -72,15 +74,6 @@ class Delivery:
                 self._wake.wait(random.uniform(backoff / 2, backoff))  # noqa: S311 - spreads load
                 backoff = min(2 * backoff, MAX_BACKOFF)
 
-    def _deliver_scopes(self) -> Outcome | None:
-        rejected = None
-        for scope in self.scopes():
-            outcome = self._deliver_scope(scope)
-            if isinstance(outcome, Retryable):
-                return outcome  # it holds for every scope: the receiver is the same
-            rejected = outcome or rejected
-        return rejected
-
     def deliver(self) -> Outcome | None:
         """Send what waits once, scope by scope; no fault leaves this method.
 
@@ -89,12 +82,19 @@ class Delivery:
         """
         try:
             outcome = self._deliver_scopes()
+            if outcome is None:
+                self.on_delivered()
         except Exception as error:  # noqa: BLE001 - no fault may end the deliveries to come
             reason = type(error).__name__
             self.failures.failed("delivery", f"Delivering reports failed ({reason}); retrying.")
             return Retryable(reason)
         self.failures.recovered("delivery", "Delivering reports works again.")
         return outcome
+
+    def delivered(self, scope: str) -> bool:
+        """Return whether the scope's last report was delivered and none of it waits."""
+        delivered = isinstance(self.outcomes.get(scope), Delivered)
+        return delivered and self.store.waiting((scope,)) == 0
 
     def _obey(self, seconds: float) -> None:
         """Wait as the receiver asks, whatever is read meanwhile; only the shutdown ends it."""
@@ -104,6 +104,15 @@ class Delivery:
             if self._deadline is not None:
                 return
             self._wake.wait(left)
+
+    def _deliver_scopes(self) -> Outcome | None:
+        rejected = None
+        for scope in self.scopes():
+            outcome = self._deliver_scope(scope)
+            if isinstance(outcome, Retryable):
+                return outcome  # it holds for every scope: the receiver is the same
+            rejected = outcome or rejected
+        return rejected
 
     def _deliver_scope(self, scope: str) -> Rejected | Retryable | None:
         while True:
@@ -123,16 +132,14 @@ class Delivery:
 
     def _candidates(self, scope: str) -> Iterator[Report]:
         """Yield the oldest reports, and last the newest: a receiver may reject only what is old."""
-        first: int | None = None
-        for count, report in enumerate(self.store.reports((scope,)), 1):
-            first = first or report.id
+        seen = []
+        for report in self.store.reports((scope,)):
+            seen.append(report.id)
             yield report
-            if count == MAX_REJECTED - 1:
+            if len(seen) == MAX_REJECTED - 1:
                 break
-        else:
-            return
         newest = self.store.newest(scope)
-        if newest is not None and newest.id not in (first, report.id):
+        if len(seen) == MAX_REJECTED - 1 and newest is not None and newest.id not in seen:
             yield newest
 
     def _send(self, report: Report) -> Outcome:
@@ -143,51 +150,35 @@ class Delivery:
                 return Retryable("no time is left")
         began = time.monotonic()
         outcome = self.sender.send(report.body, timeout)
-        LOG.debug(
-            "Sent a %s report to %s: %s (%d bytes, %.0f ms).",
-            report.scope,
-            self.sender.endpoint,
-            describe(outcome),
-            len(report.body),
-            1000 * (time.monotonic() - began),
-        )
+        message = "Sent a %s report to %s: %s (%d bytes, %.0f ms)."
+        took, where = 1000 * (time.monotonic() - began), self.sender.endpoint
+        LOG.debug(message, report.scope, where, describe(outcome), len(report.body), took)
         self._record(report, outcome)
         return outcome
 
     def _record(self, report: Report, outcome: Outcome) -> None:
-        scope, endpoint = report.scope, self.sender.endpoint
+        scope, endpoint, result = report.scope, self.sender.endpoint, describe(outcome)
         self.outcomes[scope] = outcome
         if isinstance(outcome, Delivered):
             self.store.delete_report(report)
-            self._delivered(scope, outcome)
+            self._log_delivered(scope, outcome)
         else:
-            why = describe(outcome)
-            message = f"Sending the {scope} report to {endpoint} failed: {why}; it is kept."
+            kept = "it is kept" if self.store.fault is None else "it is kept in memory"
+            message = f"Sending the {scope} report to {endpoint} failed: {result}; {kept}."
             self.failures.failed(f"{scope} sending", message)
-        attempt = LastAttempt(
-            scope=scope,
-            read_at=report.read_at,
-            tried_at=self.now(),
-            next_due=self.next_due(scope),
-            endpoint=endpoint,
-            result=describe(outcome),
-            body=report.body,
+        due = self.next_due(scope)
+        self.store.save_last_attempt(
+            LastAttempt(scope, report.read_at, self.now(), due, endpoint, result, report.body)
         )
-        self.store.save_last_attempt(attempt)
 
-    def _delivered(self, scope: str, outcome: Delivered) -> None:
-        endpoint = self.sender.endpoint
+    def _log_delivered(self, scope: str, outcome: Delivered) -> None:
+        endpoint, subject = self.sender.endpoint, f"{scope} partial success"
         self.failures.recovered(
             f"{scope} sending", f"{scope.capitalize()} reports are delivered to {endpoint} again."
         )
-        subject = f"{scope} partial success"
-        if outcome.rejected or outcome.message:
-            self.rejected_points += outcome.rejected
-            reason = outcome.message or "no reason given"
-            self.failures.failed(
-                subject,
-                f"{endpoint} rejected {outcome.rejected} data points of the {scope} report: "
-                f"{reason}.",
-            )
-        else:
+        if not outcome.rejected and not outcome.message:
             self.failures.recovered(subject, f"{endpoint} accepts all data points again.")
+            return
+        self.rejected_points += outcome.rejected
+        what = f"{endpoint} rejected {outcome.rejected} data points of the {scope} report"
+        self.failures.failed(subject, f"{what}: {outcome.message or 'no reason given'}.")

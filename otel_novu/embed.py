@@ -4,26 +4,26 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self
 
 from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
 
 from otel_novu.consent import TelemetryFlag, read_decision
 from otel_novu.identity import pseudonym_key
-from otel_novu.log import FailureLog
+from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Metric, Point, Reading
 from otel_novu.report import register
+from otel_novu.reporter import UsageReader
 from otel_novu.settings import Settings, load
 from otel_novu.sources.host import pseudonymize, read_host
-from otel_novu.sources.novu import UsageSource, address
 from otel_novu.state_dir import LockedError, lock
-from otel_novu.store import CreatedCount, Store
+from otel_novu.store import Store
 from otel_novu.version import __version__
 
 # One collection calls each instrument's callback; all of them get the same reading.
@@ -47,9 +47,20 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
         SettingsError: a variable can't be used.
         StateDirError: the state directory can't be used.
     """
-    source = _BeaconSource(settings or _from_environment())
+    used = settings or _from_environment()
+    with closing(Store.open(used.state_dir)) as store:
+        key = pseudonym_key(store) if used.anonymize else None
+
+    def read() -> beacon.BeaconReading:
+        with closing(Store.open_read_only(used.state_dir)) as store:
+            enabled = read_decision(used, store).enabled
+        host = read_host()
+        return beacon.BeaconReading(
+            time.time(), host if key is None else pseudonymize(host, key), enabled
+        )
+
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, map(_checked, beacon.BEACON), source.current)
+    register(meter, map(_checked, beacon.BEACON), _in_this_process(_Cached(read).get))
 
 
 def register_usage(
@@ -68,9 +79,6 @@ def register_usage(
         settings: what the user set; None: from the environment.
         interval: between two readings, seconds; None: `OTEL_METRIC_EXPORT_INTERVAL`.
 
-    Returns:
-        A handle that ends the readings.
-
     Raises:
         SettingsError: a variable can't be used.
         StateDirError: the state directory can't be used.
@@ -79,40 +87,39 @@ def register_usage(
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
     meter = meter_provider.get_meter(usage.SCOPE, __version__)
-    register(meter, map(_checked, usage.USAGE), handle.current)
+    register(meter, map(_checked, usage.USAGE), _in_this_process(lambda: handle.reading))
     return handle
 
 
 class UsageHandle:
-    """Reads usage figures until it is closed; also a context manager."""
+    """Reads usage figures until it is closed; also a context manager.
+
+    Attributes:
+        reading: the last one; None if there is none, or usage figures are off.
+    """
 
     def __init__(self, settings: Settings, interval: float) -> None:
         """Start to read."""
         if not 0 < interval < math.inf:
             raise ValueError("interval: expected a positive, finite number of seconds")
-        self._settings, self._interval = settings, interval
-        self._process = os.getpid()
-        self._failures = FailureLog()
-        self._reading: usage.UsageReading | None = None
-        self._closed = threading.Event()
-        self._resources = ExitStack()
-        self._store = Store.open(settings.state_dir)
-        self._resources.callback(self._store.close)
-        self._flag = TelemetryFlag(settings, self._store)
-        self._counts_kept = self._lock()
-        self._thread = threading.Thread(target=self._run, name="otel-novu-usage", daemon=True)
+        self.reading: usage.UsageReading | None = None
+        self._interval, self._process = interval, os.getpid()
+        self._closed, self._resources = threading.Event(), ExitStack()
+        self._store = self._resources.enter_context(closing(self._open(settings.state_dir)))
+        flag = TelemetryFlag(settings, self._store)
+        self._reader = UsageReader(
+            settings, self._store, flag, FailureLog(), ended=self._closed.is_set
+        )
+        self._thread = threading.Thread(target=self._run, args=(flag,), daemon=True)
+        self._thread.name = "otel-novu-usage"
         self._thread.start()
-
-    def current(self) -> usage.UsageReading | None:
-        """Return the last reading; None if there is none, usage is off, or after a fork."""
-        return self._reading if os.getpid() == self._process else None
 
     def close(self) -> None:
         """End the readings; from then on nothing is observed."""
         if os.getpid() != self._process:
             return
         self._closed.set()
-        self._reading = None
+        self.reading = None
         self._thread.join(_CLOSE_TIMEOUT)
         if not self._thread.is_alive():
             self._resources.close()
@@ -123,94 +130,66 @@ class UsageHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lock(self) -> bool:
+    def _open(self, state_dir: Path) -> Store:
+        store = Store.open(state_dir)
         try:
-            self._resources.enter_context(lock(self._settings.state_dir, "embedded"))
+            self._resources.enter_context(lock(state_dir, "embedded"))
         except LockedError as error:
             # Two processes must not advance the same counters.
-            message = f"{error}; the created counters are kept in memory."
-            self._failures.failed("state", message)
-            return False
-        return True
+            store.close()
+            LOG.warning("%s; the created counters are kept in memory.", error)
+            return Store.open_read_only(state_dir)
+        return store
 
-    def _run(self) -> None:
-        url = self._settings.mongo_url
-        if url is None:
-            self._failures.failed("usage", "Usage figures need MONGO_URL or MONGO_URL_FILE.")
+    def _run(self, flag: TelemetryFlag) -> None:
+        if not self._reader.has_database:
+            LOG.warning("Usage figures need MONGO_URL or MONGO_URL_FILE.")
             return
         # An instrumented pymongo must not trace our queries as the application's own.
         context.attach(context.set_value("suppress_instrumentation", value=True))
-        source = UsageSource(
-            url, time.time, lambda: self._closed.is_set() or not self._flag.enabled
-        )
-        created: Mapping[str, CreatedCount] = self._store.created(address(url))
         due = time.monotonic()
         while not self._closed.is_set():
-            self._flag.read()
-            wait = _POLL
-            if self._flag.enabled:
-                if time.monotonic() >= due:
-                    created = self._read(source, created)
-                    due = max(due + self._interval, time.monotonic())
-                wait = min(_POLL, max(0.0, due - time.monotonic()))
-            elif self._reading is not None or created:
-                self._reading = None
-                created = {name: replace(count, paused=True) for name, count in created.items()}
-                self._save(created)
-                due = time.monotonic()
-            self._closed.wait(wait)
+            flag.read()
+            if not flag.enabled:
+                self.reading, due = None, time.monotonic()
+            elif time.monotonic() >= due:
+                self._read()
+                due = max(due + self._interval, time.monotonic())
+            wait = due - time.monotonic() if flag.enabled else _POLL
+            self._closed.wait(max(0.0, min(_POLL, wait)))
+        self.reading = None
 
-    def _read(
-        self, source: UsageSource, created: Mapping[str, CreatedCount]
-    ) -> Mapping[str, CreatedCount]:
+    def _read(self) -> None:
         try:
-            reading, round_ = source.read(created, self._settings.query_timeout)
+            found = self._reader.read()
         except Exception as error:  # noqa: BLE001 - no fault may end the readings to come
-            self._reading = None
-            reason = type(error).__name__
-            self._failures.failed("usage", f"Reading usage figures failed ({reason}).")
-            return created
-        if self._closed.is_set() or not self._flag.enabled:
-            return created
-        if round_.reasons:
-            self._failures.failed("figures", usage.describe_failures(round_.reasons))
-        self._reading = reading
-        self._save(round_.created)
-        return round_.created
-
-    def _save(self, created: Mapping[str, CreatedCount]) -> None:
-        if self._counts_kept:
+            self.reading = None
+            LOG.warning("Reading usage figures failed (%s).", type(error).__name__)
+            return
+        if found is not None:
+            self.reading, created = found
             self._store.save_created(created)
 
 
-class _BeaconSource:
-    """Reads the host, at most once a second."""
+class _Cached(Generic[Reading]):
+    """Reads at most once a second."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._process = os.getpid()
-        self._settings = settings
-        with closing(Store.open(settings.state_dir)) as store:
-            self._key = pseudonym_key(store) if settings.anonymize else None
-        self._lock = threading.Lock()
-        self._read_at = -_SAME_COLLECTION
-        self._last: beacon.BeaconReading | None = None
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read, self._lock = read, threading.Lock()
+        self._until = 0.0
+        self._last: Reading | None = None
 
-    def current(self) -> beacon.BeaconReading | None:
-        if os.getpid() != self._process:
-            return None
+    def get(self) -> Reading | None:
         with self._lock:
-            if self._last is None or time.monotonic() - self._read_at >= _SAME_COLLECTION:
+            if self._last is None or time.monotonic() >= self._until:
                 self._last = self._read()
-                self._read_at = time.monotonic()
+                self._until = time.monotonic() + _SAME_COLLECTION
             return self._last
 
-    def _read(self) -> beacon.BeaconReading:
-        with closing(Store.open_read_only(self._settings.state_dir)) as store:
-            enabled = read_decision(self._settings, store).enabled
-        host = read_host()
-        if self._key is not None:
-            host = pseudonymize(host, self._key)
-        return beacon.BeaconReading(time.time(), host, enabled)
+
+def _in_this_process(current: Callable[[], Reading | None]) -> Callable[[], Reading | None]:
+    process = os.getpid()
+    return lambda: current() if os.getpid() == process else None
 
 
 def _checked(row: Metric[Reading]) -> Metric[Reading]:

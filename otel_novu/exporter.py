@@ -12,9 +12,9 @@ from otel_novu.delivery import Delivery
 from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon
 from otel_novu.otlp import sender
-from otel_novu.otlp.outcome import Delivered
+from otel_novu.otlp.console import ConsoleSender
 from otel_novu.reporter import Reporter
-from otel_novu.schedule import Schedule
+from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
 from otel_novu.sources.host import read_host
 from otel_novu.store import Store
@@ -26,6 +26,9 @@ LAST_READING, LAST_DELIVERY = 1.5, 2.0
 POLL = 60.0
 # A fleet that starts at the same moment does not send its first reports at the same moment.
 MAX_START_DELAY = 1.0
+# A round that failed as a whole is read again after these seconds: the database may just start.
+RETRIES = (10.0, 10.0, 30.0, 60.0, 300.0)
+_DAY = 86400.0
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -47,47 +50,54 @@ class Exporter:
         host: Callable[[], beacon.Host] = read_host,
     ) -> None:
         self._settings, self._store, self._now = settings, store, now
-        self.flag = TelemetryFlag(settings, store)
-        self.failures = FailureLog()
-        self.reporter = Reporter(settings, store, self.flag, self.failures, now, host)
+        self.flag, self.failures = TelemetryFlag(settings, store), FailureLog()
+        receiver = sender(settings.otlp)
+        if "console" in settings.exporters:
+            receiver = ConsoleSender(receiver if "otlp" in settings.exporters else None)
+        self.delivery = Delivery(
+            store=store,
+            sender=receiver,
+            timeout=settings.otlp.timeout,
+            scopes=lambda: self.flag.scopes() if self.destination else (),
+            next_due=self.next_due,
+            now=now,
+            failures=self.failures,
+            on_delivered=self._log_delivered,
+        )
+        self.reporter = Reporter(settings, store, self.flag, self.delivery, now, host)
         self._schedules: dict[str, Schedule] = {}
         self._stopping = threading.Event()
         self._wake = {scope: threading.Event() for scope in SCOPES}
-        self.delivery: Delivery | None = None
-        if "otlp" in self.reporter.destinations:
-            self.delivery = self.reporter.delivery = Delivery(
-                store=store,
-                sender=sender(settings.otlp),
-                timeout=settings.otlp.timeout,
-                scopes=self.flag.scopes,
-                next_due=self.next_due,
-                now=now,
-                failures=self.failures,
-            )
+        self._logged_at: float | None = None  # boot clock
 
-    def delivered(self, scope: str) -> bool:
-        """Tell whether the scope's last report was delivered and none of it waits."""
-        if self.delivery is None:
-            return True
-        outcome = self.delivery.outcomes.get(scope)
-        return isinstance(outcome, Delivered) and self._store.waiting((scope,)) == 0
+    @property
+    def destination(self) -> str:
+        """Where reports go; empty if nothing is sent."""
+        disabled = self._settings.sdk_disabled or not self._settings.exporters
+        return "" if disabled else self.delivery.sender.endpoint
 
     def next_due(self, scope: str) -> float | None:
         """Return the Unix time of the scope's next report, None if none is scheduled."""
         schedule = self._schedules.get(scope)
         return None if schedule is None else self._now() + schedule.remaining()
 
-    def run(self) -> str:
-        """Report until SIGTERM or SIGINT, whose name is returned; SIGHUP delivers now.
+    def describe(self, scope: str) -> str:
+        """Name the last report of a scope and how much of it was read."""
+        return self.reporter.usage.summary() if scope == "usage" else scope
+
+    def run(self) -> None:
+        """Report until SIGTERM or SIGINT; SIGHUP delivers now.
 
         The caller ends the process with `os._exit`: a thread may hang in a resolver.
         """
         # Before the threads start, which inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for scope in SCOPES:
+            self._schedules[scope] = Schedule(
+                self.reporter.instance, self._settings.interval, self._now()
+            )
         readers = [self._start(partial(self._read_periodically, scope), scope) for scope in SCOPES]
-        delivery = None
-        if self.delivery is not None:
-            delivery = self._start(self.delivery.run, "delivery")
+        delivery = self._start(self.delivery.run, "delivery")
         while (number := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
             self._look_now()
         LOG.info("Stopping on %s.", signal.Signals(number).name)
@@ -95,33 +105,23 @@ class Exporter:
         for event in self._wake.values():
             event.set()
         _join(readers, LAST_READING)
-        if self.delivery is not None and delivery is not None:
-            self.delivery.shut_down(LAST_DELIVERY)
-            _join([delivery], LAST_DELIVERY)
-        return signal.Signals(number).name
+        self.delivery.shut_down(LAST_DELIVERY)
+        _join([delivery], LAST_DELIVERY)
 
     def once(self) -> None:
         """Make one report of each scope, and deliver what waits once.
 
         It may leave threads behind that hang: end the process with `os._exit` then.
         """
-        timeout = self._settings.query_timeout
         self.reporter.follow_flag()
-        _join(
-            [self._start(partial(self._report, scope, timeout), scope) for scope in SCOPES],
-            timeout + 1,
-        )
+        readers = [self._start(partial(self.reporter.report, scope), scope) for scope in SCOPES]
+        _join(readers, self._settings.query_timeout + 1)
         self.flush()
 
     def flush(self) -> None:
         """Deliver what waits once, oldest first."""
-        if self.delivery is not None:
-            waiting = self._store.waiting() or 0
-            seconds = self._settings.otlp.timeout * max(1, waiting) + 1
-            _join([self._start(self.delivery.deliver, "delivery")], seconds)
-
-    def _report(self, scope: str, timeout: float) -> None:
-        self.reporter.report(scope, timeout, self.next_due(scope))
+        seconds = self._settings.otlp.timeout * max(1, self._store.waiting() or 0) + 1
+        _join([self._start(self.delivery.deliver, "delivery")], seconds)
 
     def _start(self, call: Callable[[], object], name: str) -> threading.Thread:
         thread = threading.Thread(target=call, name=f"otel-novu-{name}", daemon=True)
@@ -132,26 +132,44 @@ class Exporter:
         """Obey SIGHUP: read the admin setting, and deliver what waits."""
         self.flag.read()
         self._wake["usage"].set()
-        if self.delivery is not None:
-            self.delivery.wake()
+        self.delivery.wake()
 
     def _read_periodically(self, scope: str) -> None:
         """Report at the start, at every due time, when switched on, and at the end."""
-        schedule = Schedule.start(self.reporter.instance, self._settings.interval, self._now())
-        self._schedules[scope] = schedule
+        schedule, wake, failed = self._schedules[scope], self._wake[scope], 0
         self._stopping.wait(random.uniform(0, MAX_START_DELAY))  # noqa: S311 - spreads load
-        report_now = True
+        retry_at, report_now = float("inf"), True
         while not self._stopping.is_set():
             report_now |= scope == "usage" and self.reporter.follow_flag()
-            if report_now or schedule.remaining() <= 0:
-                self._report(scope, self._settings.query_timeout)
-                report_now = False
+            due = report_now or schedule.remaining() <= 0
+            if due or boot_time() >= retry_at:
+                self.reporter.report(scope, retry=not due)
+                failed = failed + 1 if self._must_retry(scope) else 0
+                wait = RETRIES[min(failed, len(RETRIES)) - 1] if failed else float("inf")
+                report_now, retry_at = False, boot_time() + wait
                 if schedule.remaining() <= 0:
                     schedule.advance()
-            self._wake[scope].wait(min(schedule.remaining(), POLL))
+            wake.wait(max(0.0, min(schedule.remaining(), retry_at - boot_time(), POLL)))
             if not self._stopping.is_set():
-                self._wake[scope].clear()
-        self._report(scope, LAST_READING)
+                wake.clear()
+        self.reporter.report(scope, LAST_READING)
+
+    def _must_retry(self, scope: str) -> bool:
+        return scope == "usage" and self.flag.enabled and self.reporter.usage.all_failed
+
+    def _log_delivered(self) -> None:
+        """Log the first complete delivery, and then one a day."""
+        scopes = self.reporter.scopes()
+        if not self._schedules or not all(map(self.delivery.delivered, scopes)):
+            return
+        first = self._logged_at is None
+        if self._logged_at is not None and boot_time() - self._logged_at < _DAY:
+            return
+        self._logged_at = boot_time()
+        what = ", ".join(self.describe(scope) for scope in scopes)
+        due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or self._now()))
+        verb = "First report delivered" if first else "Reports are delivered"
+        LOG.info("%s to %s: %s; next at %s.", verb, self.destination, what, due)
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

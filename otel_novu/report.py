@@ -36,27 +36,16 @@ from otel_novu.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One report.
+    """One report."""
 
-    Args:
-        body: a serialized OTLP ExportMetricsServiceRequest, or None if no point is left.
-        dropped: data points that are not in the metric schema.
-        data: the same report as the SDK's data, for the console.
-    """
-
-    body: bytes | None
-    dropped: int
-    data: MetricsData | None
+    body: bytes | None  # an OTLP ExportMetricsServiceRequest, None if no point is left
+    dropped: int  # data points that are not in the metric schema
 
 
 class ReportBuilder(Generic[Reading]):
     """One scope's rows as observable instruments on a MeterProvider of their own.
 
-    Args:
-        scope: name of the instrumentation scope.
-        rows: the metrics of the scope.
-        resource: who reports.
-        started: Unix time at which the process began to count, seconds.
+    `started` is the Unix time at which the process began to count, in seconds.
     """
 
     def __init__(
@@ -78,12 +67,7 @@ class ReportBuilder(Generic[Reading]):
         register(self._provider.get_meter(scope, __version__), rows, lambda: self._reading)
 
     def build(self, reading: Reading, read_at: float) -> Built:
-        """Make the report of a reading.
-
-        Args:
-            reading: what the instruments observe.
-            read_at: Unix time of the reading, seconds.
-        """
+        """Make the report of a reading; `read_at` is its Unix time in seconds."""
         self._reading = reading
         metrics: list[SdkMetric] = []
         seen = 0
@@ -96,11 +80,11 @@ class ReportBuilder(Generic[Reading]):
                 metrics.append(SdkMetric(row.name, row.description, row.unit, data))
         dropped = seen - sum(len(metric.data.data_points) for metric in metrics)
         if not metrics:
-            return Built(None, dropped, None)
+            return Built(None, dropped)
         # Resource and scope are ours, whatever an SDK plug-in adds to what it collects.
         scopes = [ScopeMetrics(self._scope, metrics, "")]
         collected = MetricsData([ResourceMetrics(self._resource, scopes, "")])
-        return Built(encode_metrics(collected).SerializeToString(), dropped, collected)
+        return Built(encode_metrics(collected).SerializeToString(), dropped)
 
     def close(self) -> None:
         """Shut the provider down: no instrument is left."""
@@ -126,13 +110,10 @@ class ReportBuilder(Generic[Reading]):
 def register(
     meter: Meter, rows: Iterable[Metric[Reading]], current: Callable[[], Reading | None]
 ) -> None:
-    """Create one observable instrument for each row.
+    """Create one observable instrument for each row, which observes the current reading.
 
-    Args:
-        meter: makes the instruments.
-        rows: what to make.
-        current: returns the last reading, or None. It must do no I/O: the SDK holds a lock
-            meanwhile, and counts sums twice after a collection that took too long.
+    `current` should do no slow I/O: the SDK holds a lock meanwhile, and counts sums twice after a
+    collection that took too long.
     """
     create = {
         Instrument.GAUGE: meter.create_observable_gauge,

@@ -19,14 +19,14 @@ from otel_novu.store import Store
 @pytest.mark.parametrize(
     ("variable", "admin", "readable", "expected"),
     [
-        (None, None, True, Decision(enabled=True, by="the default", changeable=True)),
-        (None, True, True, Decision(enabled=True, by="the admin setting", changeable=True)),
-        (None, False, True, Decision(enabled=False, by="the admin setting", changeable=True)),
-        (None, None, False, Decision(enabled=False, by=BY_UNREADABLE, changeable=True)),
-        (True, None, False, Decision(enabled=True, by="NOVU_TELEMETRY", changeable=False)),
-        (True, False, True, Decision(enabled=True, by="NOVU_TELEMETRY", changeable=False)),
-        (False, True, True, Decision(enabled=False, by="NOVU_TELEMETRY", changeable=False)),
-        (False, None, False, Decision(enabled=False, by="NOVU_TELEMETRY", changeable=False)),
+        (None, None, True, Decision(enabled=True, by="the default")),
+        (None, True, True, Decision(enabled=True, by="the admin setting")),
+        (None, False, True, Decision(enabled=False, by="the admin setting")),
+        (None, None, False, Decision(enabled=False, by=BY_UNREADABLE)),
+        (True, None, False, Decision(enabled=True, by="NOVU_TELEMETRY")),
+        (True, False, True, Decision(enabled=True, by="NOVU_TELEMETRY")),
+        (False, True, True, Decision(enabled=False, by="NOVU_TELEMETRY")),
+        (False, None, False, Decision(enabled=False, by="NOVU_TELEMETRY")),
     ],
 )
 def test_the_variable_decides_then_the_admin_setting_then_the_default(
@@ -54,6 +54,6 @@ def test_a_running_exporter_follows_the_admin_setting_and_others_see_its_decisio
     flag.read()
     assert (flag.enabled, flag.scopes()) == (False, ("beacon",))
     seen = running_decision(other)
-    assert seen == Decision(enabled=False, by="the admin setting", changeable=True)
+    assert seen == Decision(enabled=False, by="the admin setting")
     store.close()
     other.close()

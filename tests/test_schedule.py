@@ -26,7 +26,7 @@ class Clock:
 def test_an_instance_reports_at_the_same_point_of_each_hour_after_every_restart() -> None:
     points = set()
     for started in (NOON, NOON + 0.5, NOON + 1799.0, NOON + 3599.9):
-        schedule = Schedule.start(INSTANCE, HOUR, started)
+        schedule = Schedule(INSTANCE, HOUR, started)
         points.add(round((started + schedule.remaining()) % HOUR, 2))
     assert len(points) == 1
 
@@ -45,7 +45,7 @@ def test_after_a_suspend_one_report_is_due_and_missed_ones_are_skipped(
     late: float, expected: float
 ) -> None:
     clock = Clock()
-    schedule = Schedule(HOUR, clock.seconds, clock)
+    schedule = Schedule(INSTANCE, HOUR, phase(INSTANCE, HOUR), clock)
     clock.seconds += late
     assert schedule.remaining() == 0.0
     schedule.advance()
@@ -60,7 +60,7 @@ def test_after_a_suspend_one_report_is_due_and_missed_ones_are_skipped(
 def test_the_first_report_is_due_within_one_interval(
     instance: UUID, now: float, interval: float
 ) -> None:
-    assert 0 <= Schedule.start(instance, interval, now, Clock()).remaining() <= interval
+    assert 0 <= Schedule(instance, interval, now, Clock()).remaining() <= interval
 
 
 def test_the_boot_clock_only_grows() -> None:

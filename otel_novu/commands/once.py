@@ -3,8 +3,12 @@
 import argparse
 from contextlib import closing
 
-from otel_novu.commands.run import destination
-from otel_novu.commands.startup import NO_DATABASE, check_mongo_url, log_state
+from otel_novu.commands.startup import (
+    NO_DATABASE,
+    check_mongo_url,
+    log_state,
+    why_nothing_is_sent,
+)
 from otel_novu.consent import BY_UNREADABLE
 from otel_novu.exporter import Exporter
 from otel_novu.log import LOG
@@ -45,18 +49,19 @@ def _log_result(settings: Settings, exporter: Exporter) -> bool:
     Returns:
         Whether nothing is to be fixed.
     """
-    reporter = exporter.reporter
-    complete = not reporter.failed_figures and not reporter.console_failed
-    if reporter.destinations and exporter.flag.enabled and settings.mongo_url is None:
+    if not exporter.destination:
+        LOG.info("Nothing is sent: %s.", why_nothing_is_sent(settings))
+        return True
+    complete = not exporter.reporter.usage.failed
+    if exporter.flag.enabled and settings.mongo_url is None:
         LOG.error("%s: set one of them, or NOVU_TELEMETRY=false.", NO_DATABASE)
         complete = False
-    where = destination(settings, exporter)
-    delivered = [scope for scope in reporter.scopes() if exporter.delivered(scope)]
-    missing = [scope for scope in reporter.scopes() if scope not in delivered]
-    if not reporter.destinations:
-        LOG.info("Reports go %s.", where)
+    scopes = exporter.reporter.scopes()
+    delivered = [scope for scope in scopes if exporter.delivery.delivered(scope)]
+    missing = [scope for scope in scopes if scope not in delivered]
     if delivered:
-        LOG.info("Delivered to %s: %s.", where, " and ".join(delivered))
+        what = " and ".join(map(exporter.describe, delivered))
+        LOG.info("Delivered to %s: %s.", exporter.destination, what)
     if missing:
         what = " and ".join(missing)
         LOG.error("Not delivered: %s; `run`, `once` or `spool --flush` sends what waits.", what)

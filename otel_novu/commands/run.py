@@ -6,7 +6,12 @@ import os
 from contextlib import closing
 from typing import NoReturn
 
-from otel_novu.commands.startup import NO_DATABASE, check_mongo_url, log_state
+from otel_novu.commands.startup import (
+    NO_DATABASE,
+    check_mongo_url,
+    log_state,
+    why_nothing_is_sent,
+)
 from otel_novu.exporter import Exporter
 from otel_novu.log import LOG
 from otel_novu.settings import Settings
@@ -35,24 +40,15 @@ def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
         os._exit(0)
 
 
-def destination(settings: Settings, exporter: Exporter) -> str:
-    """Name where reports go."""
-    if settings.sdk_disabled:
-        return "nowhere (OTEL_SDK_DISABLED is true)"
-    names = [exporter.delivery.sender.endpoint] if exporter.delivery else []
-    names += ["stdout"] if "console" in settings.exporters else []
-    return " and ".join(names) or "nowhere (OTEL_METRICS_EXPORTER is none)"
-
-
 def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
-    decision = exporter.flag.decision
+    decision, interval = exporter.flag.decision, settings.interval
     LOG.info(
         "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s).",
         __version__,
-        destination(settings, exporter),
-        settings.interval,
+        exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})",
+        interval,
         exporter.reporter.instance,
-        "on" if decision.enabled else "off",
+        decision.word,
         decision.by,
     )
     if decision.enabled and settings.mongo_url is None:
@@ -73,7 +69,9 @@ def _log_end(store: Store, exporter: Exporter) -> None:
         held = 0 if exporter.flag.enabled else store.waiting(("usage",), timeout=0.2) or 0
         until = f", {held} of them until usage figures are on again" if held else ""
         LOG.warning("Stopped; %d reports wait for the next start%s.", waiting - lost, until)
-    elif lost or not exporter.reporter.destinations:
+    elif lost or not exporter.destination:
         LOG.info("Stopped.")
+    elif exporter.reporter.usage.failed and exporter.flag.enabled:
+        LOG.warning("Stopped; delivered last: beacon and %s.", exporter.describe("usage"))
     else:
         LOG.info("Stopped; every report was delivered.")

@@ -6,12 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
-
 from otel_novu.commands.output import note, utc
 from otel_novu.commands.running import decision_in_force, next_due
 from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
@@ -20,6 +14,7 @@ from otel_novu.exporter import SCOPES
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id, pseudonym_key
 from otel_novu.metrics import beacon, usage
 from otel_novu.novu_report import beacon_document, usage_document
+from otel_novu.otlp.console import request_json
 from otel_novu.report import ReportBuilder, make_resource
 from otel_novu.settings import Settings
 from otel_novu.sources.host import pseudonymize, read_host
@@ -61,7 +56,7 @@ def show_otlp(settings: Settings, now: Now = time.time) -> int:
     """Print the OTLP requests as OTLP/JSON, one a line, the beacon first."""
     preview = _Preview(settings, now)
     for body in preview.requests():
-        print(_otlp_json(body))
+        print(request_json(body))
     return preview.exit_code
 
 
@@ -154,13 +149,4 @@ def _print_attempt(attempt: LastAttempt, due: float | None, now: float) -> None:
     read, tried = utc(attempt.read_at), utc(attempt.tried_at)
     note(f"{attempt.scope}: read {read}, tried {tried}, {attempt.result}.")
     note(f"  to {attempt.endpoint}; {next_one}.")
-    print(_otlp_json(attempt.body))
-
-
-def _otlp_json(body: bytes) -> str:
-    try:
-        request = ExportMetricsServiceRequest.FromString(body)
-    except DecodeError:
-        return "{}"
-    # OTLP/JSON has enumerations as numbers.
-    return json.dumps(MessageToDict(request, use_integers_for_enums=True))
+    print(request_json(attempt.body))

@@ -63,7 +63,7 @@ def flush(settings: Settings) -> int:
             return _print_result(settings, store)
         with lock(settings.state_dir, "spool"):
             exporter = Exporter(settings, store)
-            if exporter.delivery is None:
+            if not exporter.destination:
                 why = "OTEL_SDK_DISABLED" if settings.sdk_disabled else "OTEL_METRICS_EXPORTER"
                 return fail(f"Nothing is sent: {why} says so.")
             exporter.flush()

@@ -27,6 +27,11 @@ def check_mongo_url(settings: Settings) -> None:
         LOG.warning("%s", warning)
 
 
+def why_nothing_is_sent(settings: Settings) -> str:
+    """Name the variable that says so."""
+    return "OTEL_SDK_DISABLED is true" if settings.sdk_disabled else "OTEL_METRICS_EXPORTER is none"
+
+
 def log_state(store: Store, exporter: Exporter) -> None:
     """Log once what is wrong with the state directory."""
     if store.fault is not None:

@@ -4,7 +4,6 @@ import argparse
 import json
 import time
 from contextlib import closing
-from dataclasses import asdict
 
 from otel_novu.commands.output import fail, utc
 from otel_novu.commands.running import decision_in_force, next_due, signal_running
@@ -116,8 +115,8 @@ def _document(
     due: dict[str, float | None],
 ) -> dict[str, object]:
     return {
-        **asdict(decision),
-        "exporter": None if owner is None else {"pid": owner.pid, "decision": asdict(theirs)},
+        **_fields(decision),
+        "exporter": None if owner is None else {"pid": owner.pid, "decision": _fields(theirs)},
         "last": {
             scope: {
                 "read": utc(attempt.read_at),
@@ -129,4 +128,12 @@ def _document(
             for scope, attempt in attempts.items()
             if attempt is not None
         },
+    }
+
+
+def _fields(decision: Decision) -> dict[str, object]:
+    return {
+        "enabled": decision.enabled,
+        "by": decision.by,
+        "changeable": decision.changeable,
     }
