@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Generic, Self
+from typing import Self
 
 from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
@@ -26,8 +27,6 @@ from otel_novu.state_dir import LockedError, lock
 from otel_novu.store import Store
 from otel_novu.version import __version__
 
-# One collection calls each instrument's callback; all of them get the same reading.
-_SAME_COLLECTION = 1.0
 # How often the admin setting is read, seconds.
 _POLL = 5.0
 _CLOSE_TIMEOUT = 5.0
@@ -47,20 +46,9 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
         SettingsError: a variable can't be used.
         StateDirError: the state directory can't be used.
     """
-    used = settings or _from_environment()
-    with closing(Store.open(used.state_dir)) as store:
-        key = pseudonym_key(store) if used.anonymize else None
-
-    def read() -> beacon.BeaconReading:
-        with closing(Store.open_read_only(used.state_dir)) as store:
-            enabled = read_decision(used, store).enabled
-        host = read_host()
-        return beacon.BeaconReading(
-            time.time(), host if key is None else pseudonymize(host, key), enabled
-        )
-
+    read = _beacon_reader(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, map(_checked, beacon.BEACON), _in_this_process(_Cached(read).get))
+    register(meter, map(_checked, beacon.BEACON), _in_this_process(read))
 
 
 def register_usage(
@@ -72,7 +60,6 @@ def register_usage(
     """Register the usage metrics, read from Novu's database in a daemon thread.
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
-    A forked process observes nothing.
 
     Args:
         meter_provider: the application's own.
@@ -171,20 +158,20 @@ class UsageHandle:
             self._store.save_created(created)
 
 
-class _Cached(Generic[Reading]):
-    """Reads at most once a second."""
+def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
+    with closing(Store.open(settings.state_dir)) as store:
+        key = pseudonym_key(store) if settings.anonymize else None
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self._read, self._lock = read, threading.Lock()
-        self._until = 0.0
-        self._last: Reading | None = None
+    @lru_cache(maxsize=1)  # one collection calls the callback of each instrument
+    def read(_second: int) -> beacon.BeaconReading:
+        with closing(Store.open_read_only(settings.state_dir)) as store:
+            enabled = read_decision(settings, store).enabled
+        host = read_host()
+        if key is not None:
+            host = pseudonymize(host, key)
+        return beacon.BeaconReading(time.time(), host, enabled)
 
-    def get(self) -> Reading | None:
-        with self._lock:
-            if self._last is None or time.monotonic() >= self._until:
-                self._last = self._read()
-                self._until = time.monotonic() + _SAME_COLLECTION
-            return self._last
+    return lambda: read(int(time.monotonic()))
 
 
 def _in_this_process(current: Callable[[], Reading | None]) -> Callable[[], Reading | None]:

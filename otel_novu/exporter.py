@@ -13,6 +13,7 @@ from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon
 from otel_novu.otlp import sender
 from otel_novu.otlp.console import ConsoleSender
+from otel_novu.otlp.outcome import Sender
 from otel_novu.reporter import Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
@@ -33,14 +34,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class Exporter:
-    """Reads, keeps and delivers the reports of one state directory.
-
-    Args:
-        settings: what the user set.
-        store: of the state directory, locked by this process.
-        now: the wall clock, Unix time in seconds.
-        host: reads the machine.
-    """
+    """Reads, keeps and delivers the reports of one state directory, locked by this process."""
 
     def __init__(
         self,
@@ -51,12 +45,9 @@ class Exporter:
     ) -> None:
         self._settings, self._store, self._now = settings, store, now
         self.flag, self.failures = TelemetryFlag(settings, store), FailureLog()
-        receiver = sender(settings.otlp)
-        if "console" in settings.exporters:
-            receiver = ConsoleSender(receiver if "otlp" in settings.exporters else None)
         self.delivery = Delivery(
             store=store,
-            sender=receiver,
+            sender=_sender(settings),
             timeout=settings.otlp.timeout,
             scopes=lambda: self.flag.scopes() if self.destination else (),
             next_due=self.next_due,
@@ -170,6 +161,13 @@ class Exporter:
         due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or self._now()))
         verb = "First report delivered" if first else "Reports are delivered"
         LOG.info("%s to %s: %s; next at %s.", verb, self.destination, what, due)
+
+
+def _sender(settings: Settings) -> Sender:
+    receiver = sender(settings.otlp)
+    if "console" not in settings.exporters:
+        return receiver
+    return ConsoleSender(receiver if "otlp" in settings.exporters else None)
 
 
 def _join(threads: list[threading.Thread], seconds: float) -> None:

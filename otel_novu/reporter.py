@@ -14,21 +14,12 @@ from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.sources.novu import UsageSource, address
 from otel_novu.store import CreatedCount, Store
 
-Now = Callable[[], float]
+Now = Callable[[], float]  # the wall clock: Unix time in seconds
 Created = Mapping[str, CreatedCount]
 
 
 class UsageReader:
-    """Reads the usage figures while the telemetry flag is on.
-
-    Args:
-        settings: what the user set, MONGO_URL among it.
-        store: has the created counters.
-        flag: the telemetry flag.
-        failures: where failures are logged.
-        now: the wall clock, Unix time in seconds.
-        ended: returns whether no query may be sent any more.
-    """
+    """Reads the usage figures while the telemetry flag is on, until `ended` returns true."""
 
     def __init__(
         self,
@@ -85,16 +76,7 @@ class UsageReader:
 
 
 class Reporter:
-    """Makes reports of both scopes; the usage instruments exist only while the flag is on.
-
-    Args:
-        settings: what the user set.
-        store: keeps the reports.
-        flag: the telemetry flag.
-        delivery: sends what is kept.
-        now: the wall clock, Unix time in seconds.
-        host: reads the machine.
-    """
+    """Makes reports of both scopes; the usage instruments exist only while the flag is on."""
 
     def __init__(
         self,
@@ -140,10 +122,7 @@ class Reporter:
     def report(self, scope: str, timeout: float | None = None, *, retry: bool = False) -> None:
         """Read one scope and keep its report; no fault leaves this method.
 
-        Args:
-            scope: `beacon` or `usage`.
-            timeout: for reading the usage figures, seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
-            retry: keep no report if all figures fail again.
+        A `retry` keeps no report if all figures fail again. `timeout` as for `UsageReader.read`.
         """
         if scope not in self.scopes():
             return
