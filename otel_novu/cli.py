@@ -49,8 +49,6 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
                 {"markdown": "the tables of docs/metrics.md", **_LINES}),
 }
 # fmt: on
-# Drivers log addresses and what servers say.
-_QUIET = ("pymongo", "urllib3", "opentelemetry")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,8 +118,7 @@ def _set_up_logging(level: int) -> None:
     LOG.setLevel(level)
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    logging.lastResort = None  # drivers log addresses and what servers say
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ class Metric(Generic[Reading]):
     description: str  # one sentence, sent with the metric
     read: Callable[[Reading], Iterable[Point]]  # no points if the value is not known
     source: str  # where the value comes from, for the documentation
-    attributes: Mapping[str, re.Pattern[str]] = field(default_factory=dict)  # all that it can have
+    attributes: Mapping[str, re.Pattern[str]] = field(default_factory=dict)  # all that it may have
     field: str = ""  # the name in Novu's own report
     since: Callable[[Reading], float | None] | None = None  # Unix time; None: with the process
     least: int = 0
