@@ -58,8 +58,8 @@ format: setup  ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## write the generated tables of docs/metrics.md, privacy.md and settings.md
-	$(BIN)/python -m otel_novu.docs docs
+docs: setup  ## write the tables of docs/metrics.md from the metric rows
+	$(BIN)/python -m otel_novu.docs docs/metrics.md
 
 golden: setup  ## regenerate the golden file of both reports
 	OTEL_NOVU_WRITE_GOLDEN=1 $(BIN)/python -m pytest tests/contract/test_golden.py

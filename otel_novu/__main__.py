@@ -21,7 +21,11 @@ def main() -> int:
         # A second signal must not cut off the end, nor show a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    _flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads: drop it, or Python fails at its exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if threading.active_count() > 1:
         os._exit(code)  # a thread may hang in a resolver or a socket
     return code
@@ -29,15 +33,6 @@ def main() -> int:
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
-
-
-def _flush() -> None:
-    """Write what is left; drop it where nobody reads, or Python fails at its exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -11,77 +11,59 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from otel_novu.log import LOG
 from otel_novu.settings import Settings, SettingsError, load
+from otel_novu.state_dir import LockedError, StateDirError
 from otel_novu.version import __version__
 
-DONE, TO_FIX, BAD_INPUT = 0, 1, 2
+TO_FIX, BAD_INPUT = 1, 2
 
-_EPILOG = """\
+_DOCS = "https://github.com/otel-novu/otel-novu/tree/main/docs"
+_EPILOG = f"""\
 exit codes: 0 done, 1 something to fix, 2 bad input
 
 Settings are environment variables, also read from .env or --env-file; the environment wins.
 The most used: MONGO_URL, NOVU_TELEMETRY=false, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_NOVU_STATE_DIR.
-All of them: otel-novu metrics --settings.
+All of them: {_DOCS}/settings.md
 """
-_LINES = "one JSON document a line"
-# The commands, and the options of which one may be given.
-_COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
-    "run": ("report at once, then hourly, until SIGTERM or SIGINT", {}),
-    "once": ("make one report; exit 0 only if all was read and delivered", {}),
-    "show": (
-        "print both reports, read now; sends and writes nothing",
-        {
-            "otlp": "the OTLP requests as OTLP/JSON, one a line",
-            "last": "what was sent last, when and where to, or why not",
-            "queries": "the database commands of one reading, one a line",
-            "json": _LINES,
-        },
-    ),
-    "check": ("test what a report needs, and say how to fix it", {"json": _LINES}),
-    "health": ("exit code for container probes", {}),
-    "telemetry": (
-        "the admin setting of the usage figures",
-        {"json": "with status: one JSON document"},
-    ),
-    "spool": (
-        "list the reports that wait for delivery",
-        {"flush": "send them now", "json": _LINES},
-    ),
-    "reset-id": ("make a new instance id", {}),
-    "metrics": (
-        "list every metric that can be sent",
-        {
-            "json": _LINES,
-            "markdown": "the tables of docs/metrics.md",
-            "privacy": "the tables of docs/privacy.md",
-            "settings": "the table of docs/settings.md",
-        },
-    ),
+# What each command does, an example, and the options of which one may be given.
+# fmt: off
+_LINES = {"json": "one JSON document a line"}
+_COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),
+    "once": ("make one report; exit 0 only if all was read and delivered", "once --verbose", {}),
+    "show": ("print both reports, read now; sends and writes nothing", "show --last",
+             {"otlp": "the OTLP requests as OTLP/JSON, one a line",
+              "last": "what was sent last, when and where to, or why not",
+              "queries": "the database commands of one reading, one a line", **_LINES}),
+    "check": ("test what a report needs, and say how to fix it", "check --json", _LINES),
+    "health": ("exit code for container probes", "health --env-file novu.env", {}),
+    "telemetry": ("the admin setting of the usage figures", "telemetry disable",
+                  {"json": "with status: one JSON document"}),
+    "spool": ("list the reports that wait for delivery", "spool --flush",
+              {"flush": "send them now", **_LINES}),
+    "reset-id": ("make a new instance id", "reset-id", {}),
+    "metrics": ("list every metric that can be sent", "metrics --json",
+                {"markdown": "the tables of docs/metrics.md", **_LINES}),
 }
-# Drivers log addresses and what servers say.
-_QUIET = ("pymongo", "urllib3", "opentelemetry")
+# fmt: on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: of the command line; None: the process's own.
-
-    Returns:
-        The exit code.
-    """
-    options = _parser().parse_args(arguments)
+    """Run one command, by default that of the process's arguments, and return the exit code."""
+    options = _parser().parse_args(arguments, argparse.Namespace(env_file=None, verbose=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a receiver or a path says may not fit the terminal's encoding.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _call(options)
         sys.stdout.flush()
-    except SettingsError as error:
+    except (SettingsError, StateDirError) as error:
         return _fail(str(error), BAD_INPUT)
+    except LockedError as error:
+        return _fail(f"{error}.", TO_FIX)
     except BrokenPipeError:
         return TO_FIX  # a reader such as `head` went away, and knows it
     except OSError as error:
@@ -96,24 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _call(options: argparse.Namespace) -> int:
     """Import the command and run it: `--help` and a bad setting need no driver."""
-    name = options.command.replace("-", "_")
-    if name == "metrics":
-        from otel_novu.commands import metrics  # noqa: PLC0415
-
-        return metrics.main(options)
-    settings = _settings(options)
-    if name == "run":
+    settings = None if options.command == "metrics" else _settings(options)
+    if options.command == "run":
         # As PID 1, a process loses a signal that comes before it is blocked or handled.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    from otel_novu.state_dir import LockedError, StateDirError  # noqa: PLC0415
-
-    try:
-        command = import_module(f"otel_novu.commands.{name}")
-        return int(command.main(settings, options))
-    except StateDirError as error:
-        return _fail(str(error), BAD_INPUT)
-    except LockedError as error:
-        return _fail(f"{error}.", TO_FIX)
+    command = import_module(f"otel_novu.commands.{options.command.replace('-', '_')}")
+    return int(command.main(settings, options))
 
 
 def _fail(message: str, code: int) -> int:
@@ -131,7 +101,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     except OSError:
         raise SettingsError("The working directory does not exist any more.") from None
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    env_file = None if options.env_file is None else Path(options.env_file)
+    env_file = options.env_file and Path(options.env_file)
     settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
     _set_up_logging(logging.DEBUG if options.verbose else settings.log_level)
     for warning in settings.warnings:
@@ -148,24 +118,26 @@ def _set_up_logging(level: int) -> None:
     LOG.setLevel(level)
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    logging.lastResort = None  # drivers log addresses and what servers say
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="otel-novu",
-        description="Sends a self-hosted Novu's beacon and usage figures over OTLP.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    # Without defaults, a command keeps what is given before it.
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
+    options.add_argument("--verbose", action="store_true", help="log more")
+    raw = argparse.RawDescriptionHelpFormatter
+    shared: dict[str, Any] = {"parents": [options], "formatter_class": raw, "allow_abbrev": False}
+    about = "Sends a self-hosted Novu's beacon and usage figures over OTLP."
+    parser = argparse.ArgumentParser("otel-novu", description=about, epilog=_EPILOG, **shared)
     parser.add_argument("--version", action="version", version=f"otel-novu {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (help_, choices) in _COMMANDS.items():
-        command = _add(commands, name, help_)
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for name, (does, example, choices) in _COMMANDS.items():
+        about = f"{does[0].upper()}{does[1:]}."
+        epilog = f"example: otel-novu {example}\ndocs: {_DOCS}"
+        command = sub.add_parser(name, help=does, description=about, epilog=epilog, **shared)
         if name == "telemetry":
-            command.add_argument("action", choices=("status", "enable", "disable"))
+            _add_action(command)
         # An empty group breaks the usage line.
         group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
@@ -173,14 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    help_: str,
-) -> argparse.ArgumentParser:
-    description = f"{help_[0].upper()}{help_[1:]}."
-    command = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
-    command.add_argument("--env-file", metavar="FILE", help="read this file instead of .env")
-    command.add_argument("--verbose", action="store_true", help="log more")
-    command.set_defaults(command=name)
-    return command
+def _add_action(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "action",
+        nargs="?",
+        default="status",
+        type=lambda word: {"on": "enable", "off": "disable"}.get(word, word),
+        choices=("status", "enable", "disable"),
+        help="status is the default; on and off mean enable and disable",
+    )

@@ -24,8 +24,7 @@ _REFERENCE = re.compile(
 def read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a file; `$NAME` sees the real environment, then the lines above.
 
-    Raises:
-        ValueError: it is not UTF-8, or a line is malformed; the message never quotes the file.
+    A ValueError says what is malformed, and never quotes the file.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 _PREFIX = "OTEL_EXPORTER_OTLP_"
 _PAIR = re.compile(r"(?:[^=%]|%[0-9A-F]{2})+=(?:[^%]|%[0-9A-F]{2})*", re.IGNORECASE)
+_RESERVED = "(?i)connection|content-(encoding|length|type)|host|te|transfer-encoding"
+_SHORTEST, _MOST_SECONDS, _LEAST_MILLISECONDS = 0.001, 600, 1000
 
 
 class InvalidError(Exception):
@@ -62,7 +64,7 @@ class Otlp:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable. `unset` is for docs: what no value means where there is no default.
+    """One variable; docs/settings.md says what it is for.
 
     `parse` raises InvalidError, or ValueError or KeyError. Those are only worth a warning for a
     `lenient` variable, and its default is used.
@@ -71,22 +73,16 @@ class Variable:
     name: str
     parse: Callable[[str], Any]
     accepts: str
-    help: str
     default: str = ""
-    unset: str = "none"
     secret: bool = False
     lenient: bool = False
 
     @property
-    def metrics_name(self) -> str:
-        """OpenTelemetry's variant for metrics, which wins; empty where there is none."""
-        general = self.name.startswith(_PREFIX) and "_METRICS_" not in self.name
-        return self.name.replace(_PREFIX, f"{_PREFIX}METRICS_") if general else ""
-
-    @property
     def names(self) -> tuple[str, ...]:
-        """The names that set it, the winner first."""
-        return (self.metrics_name, self.name) if self.metrics_name else (self.name,)
+        """The names that set it; OpenTelemetry's variant for metrics is the first, and wins."""
+        if not self.name.startswith(_PREFIX) or "_METRICS_" in self.name:
+            return (self.name,)
+        return (self.name.replace(_PREFIX, f"{_PREFIX}METRICS_"), self.name)
 
 
 def words(meanings: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -103,10 +99,10 @@ def path(text: str) -> Path:
 
 def _timeout(text: str) -> float:
     value = float(text)
-    if 600 <= value < 1000:  # noqa: PLR2004
+    if _MOST_SECONDS <= value < _LEAST_MILLISECONDS:
         raise InvalidError("could be seconds or milliseconds")
-    seconds = value if value < 1000 else value / 1000  # noqa: PLR2004
-    if not 0.001 <= seconds < 600:  # noqa: PLR2004
+    seconds = value if value < _LEAST_MILLISECONDS else value / 1000
+    if not _SHORTEST <= seconds < _MOST_SECONDS:
         raise InvalidError("is out of range")
     return seconds
 
@@ -118,8 +114,10 @@ def _endpoint(text: str, *, grpc: bool, insecure: bool, general: bool) -> Secret
         raise InvalidError("is not http:// or https:// with a host")
     # With a bare / or ? in a password, the rest of it is taken for path or query.
     malformed = "@" in url.path + url.query or re.search("[^!-~]|#", text)
-    if malformed or url.port == 0 or url.netloc.endswith(":"):
-        raise InvalidError("is not a URL (write / ? # @ in a password as %2F %3F %23 %40)")
+    empty_label = re.search(r"(^|\.)\.", url.hostname)
+    if malformed or empty_label or url.port == 0 or url.netloc.endswith(":"):
+        hint = " (write / ? # @ in a password as %2F %3F %23 %40)" if "@" in text else ""
+        raise InvalidError(f"is not a URL{hint}")
     if not grpc:
         path = f"{url.path.rstrip('/')}/v1/metrics" if general else url.path or "/"
         return Secret(url._replace(path=path).geturl())
@@ -130,7 +128,7 @@ def _endpoint(text: str, *, grpc: bool, insecure: bool, general: bool) -> Secret
     return Secret(f"{url.scheme}://{url.netloc}{'' if url.port else ':443'}")
 
 
-def pairs(text: str) -> dict[str, str]:
+def pairs(text: str, reserved: str) -> dict[str, str]:
     """Return `key=value,key2=value2`, percent-decoded; of a repeated key the last value."""
     found = {}
     for position, item in enumerate(text.split(","), start=1):
@@ -140,22 +138,25 @@ def pairs(text: str) -> dict[str, str]:
             found[parts[0]] = parts[2]
         elif item.strip():
             raise InvalidError(f"has no valid key=value in item {position}")
+        if re.fullmatch(reserved, parts[0]):
+            raise InvalidError(f"sets {parts[0]}, which otel-novu sets itself")
     return found
 
 
-def _headers(text: str) -> dict[str, Secret]:
-    found = {name.lower(): Secret(value.strip()) for name, value in pairs(text).items()}
+def _headers(text: str, *, grpc: bool) -> dict[str, Secret]:
+    found = {name.lower(): value.strip() for name, value in pairs(text, _RESERVED).items()}
     names = [re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) for name in found]  # RFC 9110
     if '"' in text or not all(names):
         raise InvalidError("has a quotation mark, or a name that is not a header's")
-    return found
+    if grpc and any(name.endswith("-bin") for name in found):
+        raise InvalidError("has a name that ends in -bin, which gRPC keeps for binary values")
+    return {name: Secret(value) for name, value in found.items()}
 
 
 def check_file(path: Path) -> Path:
-    """Return the path of a regular file that can be read; raise InvalidError or OSError."""
+    """Return the path; raise InvalidError unless it is a regular file."""
     if not path.is_file():
         raise InvalidError("is not a file")
-    path.open("rb").close()
     return path
 
 
@@ -176,8 +177,8 @@ def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
     return key or certificates
 
 
-def _check_compression(value: Compression, protocol: Protocol) -> Compression:
-    if protocol is Protocol.GRPC and value is Compression.DEFLATE:
+def _check_compression(value: Compression, *, grpc: bool) -> Compression:
+    if grpc and value is Compression.DEFLATE:
         raise InvalidError("is not available over gRPC")
     return value
 
@@ -185,13 +186,9 @@ def _check_compression(value: Compression, protocol: Protocol) -> Compression:
 def read(get: Callable[..., Any], given: Mapping[str, str], cwd: Path) -> Otlp:
     """Return what `get(name, check)` returns for the variables below."""
     protocol: Protocol = get(f"{_PREFIX}PROTOCOL")
-    endpoint = partial(
-        _endpoint,
-        grpc=protocol is Protocol.GRPC,
-        insecure=get(f"{_PREFIX}INSECURE"),
-        general=f"{_PREFIX}METRICS_ENDPOINT" not in given,
-    )
-    default = f"http://localhost:{4317 if protocol is Protocol.GRPC else 4318}"
+    grpc = protocol is Protocol.GRPC
+    general = f"{_PREFIX}METRICS_ENDPOINT" not in given
+    endpoint = partial(_endpoint, grpc=grpc, insecure=get(f"{_PREFIX}INSECURE"), general=general)
     get(f"{_PREFIX}METRICS_TEMPORALITY_PREFERENCE")
     certificate = get(f"{_PREFIX}CLIENT_CERTIFICATE", lambda file: _check_pem(cwd / file))
     key = get(f"{_PREFIX}CLIENT_KEY", lambda file: _check_pem(certificate, cwd / file))
@@ -199,43 +196,40 @@ def read(get: Callable[..., Any], given: Mapping[str, str], cwd: Path) -> Otlp:
         get(f"{_PREFIX}CLIENT_CERTIFICATE", lambda file: _check_pem(cwd / file, cwd / file))
     return Otlp(
         protocol=protocol,
-        endpoint=get(f"{_PREFIX}ENDPOINT", endpoint) or endpoint(default),
-        headers=get(f"{_PREFIX}HEADERS") or {},
+        endpoint=get(f"{_PREFIX}ENDPOINT", endpoint)
+        or endpoint(f"http://localhost:{4317 if grpc else 4318}"),
+        headers=get(f"{_PREFIX}HEADERS", partial(_headers, grpc=grpc)) or {},
         timeout=get(f"{_PREFIX}TIMEOUT"),
-        compression=get(f"{_PREFIX}COMPRESSION", lambda it: _check_compression(it, protocol)),
+        compression=get(f"{_PREFIX}COMPRESSION", partial(_check_compression, grpc=grpc)),
         ca_file=get(f"{_PREFIX}CERTIFICATE", lambda file: _check_pem(cwd / file)),
         client_certificate=certificate,
         client_key=key,
     )
 
 
+BOOLEAN = words({"true": True, "false": False})
+_PEM = "the path of a readable PEM file"
 # fmt: off
 VARIABLES: tuple[Variable, ...] = (
-    Variable("OTEL_EXPORTER_OTLP_PROTOCOL", words({item.value: item for item in Protocol}),
-             "http/protobuf or grpc", "How reports are sent.", "http/protobuf", lenient=True),
+    Variable("OTEL_EXPORTER_OTLP_PROTOCOL", lambda text: Protocol(text.lower()),
+             "http/protobuf or grpc", "http/protobuf", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", str,
              "http://host:port or https://host:port; for gRPC also host:port, and no path",
-             "The collector. Over HTTP `/v1/metrics` is appended to the first variable; the second "
-             "one is used as it is. For gRPC `host:port` means TLS, unless "
-             "`OTEL_EXPORTER_OTLP_INSECURE` is true, and https without a port means 443.",
-             unset="`http://localhost:4318`, for gRPC `http://localhost:4317`", secret=True),
-    Variable("OTEL_EXPORTER_OTLP_INSECURE", words({"true": True, "false": False}), "true or false",
-             "No TLS for a gRPC endpoint without http:// or https://.", "false", lenient=True),
-    Variable("OTEL_EXPORTER_OTLP_HEADERS", _headers, "key=value,key2=value2, percent-encoded",
-             "Headers of every request, such as a token.", secret=True),
+             secret=True),
+    Variable("OTEL_EXPORTER_OTLP_INSECURE", BOOLEAN, "true or false", "false", lenient=True),
+    Variable("OTEL_EXPORTER_OTLP_HEADERS", str, "key=value,key2=value2, percent-encoded",
+             secret=True),
     Variable("OTEL_EXPORTER_OTLP_TIMEOUT", _timeout,
              "seconds below 600, as in OpenTelemetry's Python SDK, or milliseconds from 1000, as "
-             "in its specification", "Time limit of one attempt to deliver a report.", "10"),
-    Variable("OTEL_EXPORTER_OTLP_COMPRESSION", words({item.value: item for item in Compression}),
-             "none, gzip or, over HTTP, deflate", "Compression of requests.", "none", lenient=True),
-    Variable("OTEL_EXPORTER_OTLP_CERTIFICATE", path, "the path of a readable PEM file",
-             "The certificate authorities to trust.", unset="those of the system"),
-    Variable("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", path, "the path of a readable PEM file",
-             "The client certificate for mutual TLS."),
-    Variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", path, "the path of a readable PEM file",
-             "The key of the client certificate.", unset="in the client certificate's file"),
+             "in its specification", "10"),
+    Variable("OTEL_EXPORTER_OTLP_COMPRESSION", lambda text: Compression(text.lower()),
+             "none, gzip or, over HTTP, deflate", "none", lenient=True),
+    Variable("OTEL_EXPORTER_OTLP_CERTIFICATE", path, _PEM),
+    Variable("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", path, _PEM),
+    Variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", path, _PEM),
     Variable("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
              words({"cumulative": None, "lowmemory": None}),
              "cumulative or lowmemory (for delta use the collector's cumulativetodelta processor)",
-             "Always cumulative here.", "cumulative", lenient=True),
+             "cumulative", lenient=True),
 )
+# fmt: on

@@ -19,18 +19,18 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.metrics.export import Metric as SdkMetric
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    TELEMETRY_SDK_LANGUAGE,
+    TELEMETRY_SDK_NAME,
+    TELEMETRY_SDK_VERSION,
+    Resource,
+)
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.sdk.version import __version__ as sdk_version
 
 from otel_novu.metrics.metric import Instrument, Metric, Reading
-from otel_novu.metrics.resource import (
-    INSTANCE_ID,
-    SDK_LANGUAGE,
-    SDK_NAME,
-    SDK_VERSION,
-    SERVICE_NAME,
-)
 from otel_novu.version import __version__
 
 
@@ -142,10 +142,10 @@ def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, st
         {
             **attributes,
             SERVICE_NAME: service_name,
-            INSTANCE_ID: str(instance),
-            SDK_LANGUAGE: "python",
-            SDK_NAME: "opentelemetry",
-            SDK_VERSION: sdk_version,
+            SERVICE_INSTANCE_ID: str(instance),
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: sdk_version,
         }
     )
 

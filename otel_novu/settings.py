@@ -1,9 +1,10 @@
 """Every variable that a user can set: one row each, read once into one frozen object."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,13 +13,14 @@ from otel_novu import env_file as dotenv
 from otel_novu import otlp_settings as otlp
 from otel_novu.otlp_settings import Compression, InvalidError, Otlp, Protocol, Secret, Variable
 
-__all__ = ["Compression", "Otlp", "Protocol", "Secret", "Settings", "SettingsError", "Variable"]
-__all__ += ["VARIABLES", "load"]
+__all__ = ["VARIABLES", "Compression", "Otlp", "Protocol", "Secret", "Settings", "SettingsError"]
+__all__ += ["load"]
 
 # `$NAME` as a whole part of the URL, or `${`, which is in no URL.
 _UNEXPANDED = re.compile(r"\$\{|(?:^|[/:@,])\$[A-Z][A-Z0-9_]+(?=[:@/?,]|$)")
 # An error shows a value of these characters only: another one may be a misplaced secret.
 _HARMLESS = re.compile(r"(?!.*://|-----)[\w ./,:+~-]{1,100}")
+_RESERVED = r"service\.instance\.id|telemetry\.(sdk|distro)\..*"
 _EXAMPLES = re.compile("OTEL_NOVU_(CACHE|COLLECTOR_|DEBIAN_MIRROR|REMOTE_WRITE_|STACK_)")
 
 
@@ -48,15 +50,12 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
 
-def _quantity(units: Mapping[str, int], least: float, below: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        number = re.sub("[a-z]*$", "", text.lower())
-        value = float(number) * units[text.lower()[len(number) :]]
-        if not least <= value < below:
-            raise InvalidError("is out of range")
-        return value
-
-    return parse
+def _quantity(units: Mapping[str, int], least: float, below: float, text: str) -> float:
+    number = re.sub("[a-z]*$", "", text.lower())
+    value = float(number) * units[text.lower()[len(number) :]]
+    if not least <= value < below:
+        raise InvalidError("is out of range")
+    return value
 
 
 def _interval(text: str) -> float:
@@ -83,64 +82,40 @@ def _exporters(text: str) -> tuple[str, ...]:
     return () if names == ("none",) else names
 
 
-def _attributes(text: str) -> dict[str, str]:
-    found = otlp.pairs(text)
-    for key in found:
-        if key == "service.instance.id" or key.startswith(("telemetry.sdk.", "telemetry.distro.")):
-            raise InvalidError(f"sets {key}, which otel-novu sets itself")
-    return found
-
-
-_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-_FLAG = otlp.words(dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False))
+# fmt: off
+_FLAG = otlp.words({"true": True, "1": True, "yes": True, "on": True}
+                   | {"false": False, "0": False, "no": False, "off": False})
 _FLAG_WORDS = "true/false, 1/0, yes/no or on/off"
 _AGE = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-# fmt: off
-_LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50,
-           "fatal": 50}
+_LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}
+_LEVELS |= {"critical": 50, "fatal": 50}
 VARIABLES: tuple[Variable, ...] = (
-    Variable("NOVU_TELEMETRY", _FLAG, _FLAG_WORDS,
-             "Whether usage figures are read and sent. The beacon is always sent.",
-             unset="on, unless the admin setting is off"),
-    Variable("MONGO_URL", _mongo_url, "a mongodb:// or mongodb+srv:// URL",
-             "Novu's database, as in Novu's own `.env`. The URL's path names the database, else "
-             "it is `novu-db`.", secret=True),
-    Variable("MONGO_URL_FILE", otlp.path, "the path of a readable file with a mongodb:// URL",
-             "A file with that URL, such as a container secret, instead of `MONGO_URL`."),
-    Variable("OTEL_NOVU_STATE_DIR", otlp.path, "the path of a directory, without ~",
-             "Where instance id, admin setting, counters and undelivered reports are kept.",
-             unset="`$XDG_STATE_HOME/otel-novu`, else `~/.local/state/otel-novu`"),
-    Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73",
-             "`service.instance.id` of every report.",
-             unset="made once, kept in the state directory"),
-    Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS,
-             "Whether host name and address are sent as keyed hashes only. The key is made once, "
-             "kept in the state directory and never sent.", "off"),
-    Variable("OTEL_NOVU_QUERY_TIMEOUT", _quantity({"": 1}, 0.001, 600),
-             "seconds, from 0.001 to less than 600", "Time limit for reading all figures.", "5"),
-    Variable("OTEL_NOVU_SPOOL_MAX_AGE", _quantity(_AGE, 1, 366 * 86400 + 1),
-             "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d",
-             "Undelivered reports older than this are dropped.", "7d"),
-    Variable("OTEL_NOVU_SPOOL_MAX_BYTES", _quantity(_SIZE, 2**16, 2**40 + 1),
-             "bytes, KiB, MiB or GiB (67108864, 64MiB), from 64KiB to 1024GiB",
-             "Size limit of undelivered reports; above it the oldest are dropped.", "64MiB"),
+    Variable("NOVU_TELEMETRY", _FLAG, _FLAG_WORDS),
+    Variable("MONGO_URL", _mongo_url, "a mongodb:// or mongodb+srv:// URL", secret=True),
+    Variable("MONGO_URL_FILE", otlp.path, "the path of a readable file with a mongodb:// URL"),
+    Variable("OTEL_NOVU_STATE_DIR", otlp.path, "the path of a directory, without ~"),
+    Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73"),
+    Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS, "off"),
+    Variable("OTEL_NOVU_QUERY_TIMEOUT", partial(_quantity, {"": 1}, 0.001, 600),
+             "seconds, from 0.001 to less than 600", "5"),
+    Variable("OTEL_NOVU_SPOOL_MAX_AGE", partial(_quantity, _AGE, 1, 366 * 86400 + 1),
+             "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d", "7d"),
+    Variable("OTEL_NOVU_SPOOL_MAX_BYTES", partial(_quantity, _SIZE, 2**16, 2**40 + 1),
+             "bytes, KiB, MiB or GiB (67108864, 64MiB), from 64KiB to 1024GiB", "64MiB"),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", _interval,
              "milliseconds, from 1000 to 604800000, 7 days (60 would be 0.06 s; a minute is 60000)",
-             "The time between two reports, in milliseconds.", "3600000", lenient=True),
+             "3600000", lenient=True),
     Variable("OTEL_METRICS_EXPORTER", _exporters, "otlp, console, both with a comma, or none",
-             "Where reports are sent.", "otlp"),
+             "otlp"),
     *otlp.VARIABLES,
-    Variable("OTEL_SDK_DISABLED", otlp.words({"true": True, "false": False}), "true or false",
-             "Whether nothing is sent.", "false", lenient=True),
-    Variable("OTEL_SERVICE_NAME", str, "a text", "`service.name` of every report.",
-             unset="`service.name` of `OTEL_RESOURCE_ATTRIBUTES`, else `novu`"),
-    Variable("OTEL_RESOURCE_ATTRIBUTES", _attributes,
+    Variable("OTEL_SDK_DISABLED", otlp.BOOLEAN, "true or false", "false", lenient=True),
+    Variable("OTEL_SERVICE_NAME", str, "a text"),
+    Variable("OTEL_RESOURCE_ATTRIBUTES", partial(otlp.pairs, reserved=_RESERVED),
              "key=value,key2=value2, percent-encoded, without service.instance.id (see "
-             "OTEL_NOVU_INSTANCE_ID), telemetry.sdk.* and telemetry.distro.*",
-             "Further attributes of every report, such as `service.namespace`."),
-    Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal",
-             "The lowest level that is logged.", "info", lenient=True),
+             "OTEL_NOVU_INSTANCE_ID), telemetry.sdk.* and telemetry.distro.*"),
+    Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal", "info",
+             lenient=True),
 )
 # fmt: on
 _ROWS = {row.name: row for row in VARIABLES}
@@ -247,11 +222,11 @@ def _unknown(names: Iterable[str]) -> Iterator[str]:
     for name in sorted(set(names) - _NAMES):
         ours = name.startswith("OTEL_NOVU_") and not _EXAMPLES.match(name)
         # A slip of a letter is closer than 0.95, the same variable of another signal is not.
-        close = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.8 if ours else 0.95)
+        close = get_close_matches(name, _NAMES, n=1, cutoff=0.8 if ours else 0.95)
         # A misspelt opt-out must not be ignored silently.
-        if difflib.get_close_matches(name.upper(), ["NOVU_TELEMETRY"], cutoff=0.85):
+        opt_out = get_close_matches(name.upper(), ["NOVU_TELEMETRY"], cutoff=0.85)
+        if opt_out or name.startswith("NOVU_TELEMETRY"):
             close = ["NOVU_TELEMETRY"]
-        close = ["NOVU_TELEMETRY"] if name.startswith("NOVU_TELEMETRY") else close
         if ours or close:
             hint = f"; did you mean {close[0]}?" if close else ""
             yield f"{ascii(name)[1:-1]} is not a variable of otel-novu and is ignored{hint}"

@@ -1,4 +1,4 @@
-"""The documentation: its commands, links, generated tables, and the names that it uses."""
+"""The documentation: its commands, links, tables, and the names that it uses."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import novu_data
 import pytest
@@ -22,8 +23,8 @@ from stack import Servers
 
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Metric
-from otel_novu.metrics.prometheus import prometheus_name
 from otel_novu.metrics.usage import COLLECTIONS, USAGE
+from otel_novu.report import make_resource
 from otel_novu.settings import VARIABLES, load
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def file_of(page: str) -> Path:
 
 def cells(table: str) -> list[list[str]]:
     """Return the cells of a Markdown table's lines, without the headings."""
-    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    lines = [line for line in table.splitlines() if re.match(r"\| (label )?`", line)]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
@@ -159,29 +160,47 @@ def test_every_variable_in_the_text_is_known(name: str) -> None:
     assert [variable for variable in named if variable not in "\n".join(stack)] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [("metrics", "--markdown"), ("privacy", "--privacy"), ("settings", "--settings")],
-)
-def test_generated_tables_are_what_the_program_prints(
-    name: str, option: str, exporter: ExporterRunner
-) -> None:
-    generated = f"<!-- generated: {name} -->\n"
-    written = PAGES[f"{name}.md"].partition(generated)[2].partition("<!-- end -->")[0]
-    assert written.strip() == exporter("metrics", option).stdout.strip(), "run `make docs`"
+def test_the_metrics_page_has_the_tables_that_the_program_prints(exporter: ExporterRunner) -> None:
+    generated = "<!-- generated: metrics -->\n"
+    written = PAGES["metrics.md"].partition(generated)[2].partition("<!-- end -->")[0]
+    assert written.strip() == exporter("metrics", "--markdown").stdout.strip(), "run `make docs`"
+    assert [row[0].split("`")[1] for row in cells(written)] == [row.name for row in ROWS]
+    assert all(cell or head in (3, 6) for row in cells(written) for head, cell in enumerate(row))
 
 
-def test_the_tables_have_every_metric_label_and_variable_and_no_empty_cell() -> None:
-    metrics = {row[0].split("`")[1]: row for row in cells(PAGES["metrics.md"])}
-    assert list(metrics) == [row.name for row in ROWS]
-    assert all(f"`{prometheus_name(row)}`" in metrics[row.name] for row in ROWS)
-    privacy = cells(PAGES["privacy.md"])
-    assert {row.name for row in ROWS} <= {row[0].split("`")[1] for row in privacy}
-    labels = {key for row in ROWS for key in row.attributes}
-    assert labels <= set(re.findall("label `([^`]+)`", PAGES["privacy.md"]))
-    settings = cells(PAGES["settings.md"])
-    assert [row[0].split("`")[1] for row in settings] == [variable.name for variable in VARIABLES]
-    assert all(all(row) for row in (*privacy, *settings))
+def test_make_docs_writes_the_tables_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "metrics.md"
+    page.write_text(re.sub(r"(?m)^\| `.*\n", "", PAGES["metrics.md"]))
+    subprocess.run([sys.executable, "-m", "otel_novu.docs", str(page)], cwd=ROOT, check=True)
+    assert page.read_text() == PAGES["metrics.md"]
+
+
+def test_the_settings_page_has_a_row_for_each_variable_and_no_other() -> None:
+    for row, variable in zip(cells(PAGES["settings.md"]), VARIABLES, strict=True):
+        names, default, accepted, meaning = row
+        assert set(re.findall("`([A-Z_]+)`", names)) == set(variable.names)
+        assert names.endswith(f"; `{variable.names[0]}` wins over it") or len(variable.names) == 1
+        assert default == f"`{variable.default}`" or (default and not variable.default)
+        assert accepted == variable.accepts
+        assert meaning
+        assert ("Its value is never shown." in meaning) == variable.secret
+
+
+def form(row: Metric[Any]) -> str:
+    if row.most == 1:
+        return "0 or 1" if row.least == 0 else "1"
+    return "seconds, 0 or more" if row.unit == "s" else "a whole number, 0 or more"
+
+
+def test_the_privacy_page_has_a_row_for_each_value_that_can_be_sent_and_no_other() -> None:
+    sent = [f"`{key}`" for key in make_resource("novu", UUID(int=0), {}).attributes]
+    for row in ROWS:
+        sent += [f"`{row.name}`", *(f"label `{key}`" for key in row.attributes)]
+    rows = cells(PAGES["privacy.md"])
+    assert [row[0] for row in rows] == sent
+    assert all(all(row) for row in rows)
+    facts = {row[0]: row[1:3] for row in rows}
+    assert all(facts[f"`{row.name}`"] == [form(row), row.source] for row in ROWS)
 
 
 @cache

@@ -11,7 +11,6 @@ from otel_novu.metrics.beacon import BEACON, BeaconReading, DeliveryCounts, Host
 from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
 from otel_novu.metrics.queries import OTHER, UNKNOWN
-from otel_novu.metrics.resource import RESOURCE
 from otel_novu.metrics.usage import FIGURES, USAGE, Created, UsageReading, describe_failures
 
 TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
@@ -52,12 +51,8 @@ def test_every_row_is_documented_and_reads_points_of_its_schema(row: Metric[Any]
     for point in points:
         assert row.accepts(point.value, point.attributes)
         assert point.attributes.keys() == row.attributes.keys()
-    for text in (row.description, row.source, row.identifies, row.shape.says):
-        assert text
-    for label in row.attributes.values():
-        assert label.source
-        assert label.identifies
-        assert label.shape.says
+    assert row.description
+    assert row.source
 
 
 def test_what_is_not_known_is_absent() -> None:
@@ -116,12 +111,6 @@ def test_a_point_outside_the_schema_is_not_accepted(
     assert not ROWS[name].accepts(value, attributes)
 
 
-def test_the_resource_has_its_own_schema() -> None:
-    assert RESOURCE["service.instance.id"].shape.accepts("ba54fb29-6422-4a83-a0e4-951d767efa73")
-    assert not RESOURCE["service.instance.id"].shape.accepts("my-host-10.0.0.7")
-    assert not RESOURCE["service.name"].shape.accepts("")
-
-
 @pytest.mark.parametrize(
     ("name", "unit", "instrument", "expected"),
     [
@@ -138,7 +127,7 @@ def test_names_in_prometheus(name: str, unit: str, instrument: Instrument, expec
 
 
 def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
-    with pytest.raises(ValueError, match="ms"):
+    with pytest.raises(KeyError, match="ms"):
         prometheus_name(Metric("novu.x", Instrument.GAUGE, "ms", "", lambda _: [], ""))
     assert prometheus_label(PROVIDER) == "novu_provider_id"
 

@@ -21,6 +21,8 @@ NAMES = [name for row in VARIABLES for name in row.names]
 OTLP = "OTEL_EXPORTER_OTLP"
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 TEMPORALITY = f"{OTLP}_METRICS_TEMPORALITY_PREFERENCE"
+RESERVED = ["content-length", "transfer-encoding", "content-encoding", "content-type", "connection"]
+RESERVED += ["te", "host"]
 UUID_TEXT = "ba54fb29-6422-4a83-a0e4-951d767efa73"
 
 
@@ -138,6 +140,7 @@ def test_headers_are_a_list() -> None:
     headers = read({f"{OTLP}_HEADERS": "Api-Key=v, b = %C3%A9 ,c=Basic dTpw=="}).otlp.headers
     assert [header.reveal() for header in headers.values()] == ["v", "é", "Basic dTpw=="]
     assert list(headers) == ["api-key", "b", "c"]
+    assert "trace-bin" in read({f"{OTLP}_HEADERS": "trace-bin=v"}).otlp.headers
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,11 @@ def test_headers_are_a_list() -> None:
         (f"{OTLP}_HEADERS", "a=MARK%0D%0Ab", "has no valid key=value in item 1"),
         (f"{OTLP}_HEADERS", "a b=MARK", "has a quotation mark, or a name"),
         (f"{OTLP}_HEADERS", 'a="MARK"', "has a quotation mark, or a name"),
+        *[
+            (f"{OTLP}_HEADERS", f"a=MARK,{name}=MARK", f"sets {name}, which otel-novu sets itself")
+            for name in (*RESERVED, "Content-Type")
+        ],
+        (f"{OTLP}_HEADERS", "content%2Dtype=MARK", "sets content-type, which otel-novu sets"),
         ("OTEL_RESOURCE_ATTRIBUTES", "=MARK", "has no valid key=value in item 1"),
         ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=MARK", "sets service.instance.id"),
         ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.sdk.name=MARK", "sets telemetry.sdk.name"),
@@ -235,7 +243,7 @@ BAD_ENDPOINTS = [
     "http://", "http:///v1", "http://:4318", "ftp://MARK", "unix:///MARK", "http://h:0",
     "http://h:65536", "http://h:", "http://h:43x", "http://h:-1", "http://[::1", "http://MARK/ x",
     "http://é", "http://h#MARK", "http://u:MARK@", "http://u:MA/RK@h",
-    "http://u:1/MARK@h", "http://u:1?MARK@h", "http://u:1#MARK@h", "http://u:p@MARK:MARK",
+    "http://a..b:1", "http://.a:1", "http://u:1/MARK@h", "http://u:1?MARK@h", "http://u:1#MARK@h", "http://u:p@MARK:MARK",
 ]  # fmt: skip
 
 
@@ -245,6 +253,22 @@ def test_a_malformed_endpoint_is_an_error_that_shows_the_form(protocol: str, tex
     message = error({f"{OTLP}_PROTOCOL": protocol, f"{OTLP}_METRICS_ENDPOINT": text})
     assert message.startswith(f"{OTLP}_METRICS_ENDPOINT: ")
     assert "http://host:port" in message
+    assert ("in a password" in message) <= ("@" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [("http://h:0", "is not a URL;"), ("http://u:1/MARK@h", "is not a URL (write / ? # @ in a")],
+)
+def test_an_endpoint_error_explains_passwords_only_where_there_may_be_one(
+    text: str, clause: str
+) -> None:
+    assert error({f"{OTLP}_ENDPOINT": text}).startswith(f"{OTLP}_ENDPOINT: {clause}")
+
+
+def test_an_endpoint_may_be_a_name_with_a_full_stop_at_its_end() -> None:
+    endpoint = read({f"{OTLP}_ENDPOINT": "http://a.b.:4318"}).otlp.endpoint
+    assert endpoint.reveal() == "http://a.b.:4318/v1/metrics"
 
 
 @pytest.mark.parametrize(
@@ -253,6 +277,7 @@ def test_a_malformed_endpoint_is_an_error_that_shows_the_form(protocol: str, tex
         ("ENDPOINT", "http://c", "has no port"),
         ("ENDPOINT", "http://u:MARK@c:4317", "has a user name"),
         ("METRICS_COMPRESSION", "deflate", "'deflate' is not available over gRPC"),
+        ("HEADERS", "Trace-Bin=MARK", "has a name that ends in -bin, which gRPC keeps for binary"),
     ],
 )
 def test_what_grpc_does_not_have_is_an_error(name: str, text: str, clause: str) -> None:
@@ -299,6 +324,7 @@ def test_certificates_and_keys_are_files(pem: Path) -> None:
         ("one.pem", "two.key", "KEY: 'two.key' contains no PEM unencrypted key of the certificate"),
         ("one.pem", "encrypted.key", "KEY: 'encrypted.key' contains no PEM unencrypted key"),
         ("one.pem", "missing.key", "KEY: 'missing.key' is not a file"),
+        ("one.pem", "pipe", "KEY: 'pipe' is not a file"),
         ("", "one.key", f"KEY: 'one.key' is set without {OTLP}_CLIENT_CERTIFICATE"),
     ],
 )
@@ -307,6 +333,14 @@ def test_a_client_certificate_without_its_key_is_an_error(
 ) -> None:
     environ = {f"{OTLP}_CLIENT_CERTIFICATE": certificate, f"{OTLP}_CLIENT_KEY": key}
     assert error(environ, pem).startswith(f"{OTLP}_CLIENT_{clause}")
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "missing.pem"])
+def test_certificate_authorities_that_are_no_regular_file_are_an_error(
+    pem: Path, name: str
+) -> None:
+    message = error({f"{OTLP}_CERTIFICATE": name}, pem)
+    assert message.startswith(f"{OTLP}_CERTIFICATE: '{name}' is not a file; expected the path of a")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What a metric is: a row of the tables in `beacon` and `usage`."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,53 +23,6 @@ class Instrument(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """The texts that an attribute may have; `says` is the pattern in words."""
-
-    pattern: str
-    says: str
-
-    def accepts(self, value: object) -> bool:
-        """Return whether a value matches, without control or invisible characters."""
-        if not isinstance(value, str) or not value.isprintable():
-            return False
-        return re.fullmatch(self.pattern, value) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """The numbers that a metric may have; `says` is the same in words."""
-
-    says: str
-    least: int = 0
-    most: int = MAX_COUNT
-    whole: bool = True
-
-    def accepts(self, value: object) -> bool:
-        """Return whether a value is such a number; a boolean and NaN are none."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        if isinstance(value, float) and (self.whole or not math.isfinite(value)):
-            return False
-        return self.least <= value <= self.most
-
-
-COUNT = Number("a whole number, 0 or more")
-SECONDS = Number("seconds, 0 or more", whole=False)
-FLAG = Number("0 or 1", most=1)
-ONE = Number("1", least=1, most=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """An attribute of a data point or of the resource."""
-
-    shape: Text
-    source: str  # for the documentation, as is `identifies`: can it identify anyone?
-    identifies: str
-
-
-@dataclass(frozen=True, slots=True)
 class Point:
     """One value of a metric, in the row's unit."""
 
@@ -88,15 +40,22 @@ class Metric(Generic[Reading]):
     description: str  # one sentence, sent with the metric
     read: Callable[[Reading], Iterable[Point]]  # no points if the value is not known
     source: str  # where the value comes from, for the documentation
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)  # all that a point may have
+    attributes: Mapping[str, re.Pattern[str]] = field(default_factory=dict)  # all that it may have
     field: str = ""  # the name in Novu's own report
     since: Callable[[Reading], float | None] | None = None  # Unix time; None: with the process
-    shape: Number = COUNT
-    identifies: str = ""  # why the value can or can't identify anyone, for the documentation
+    least: int = 0
+    most: int = MAX_COUNT
 
     def accepts(self, value: object, attributes: Mapping[str, object]) -> bool:
-        """Return whether a data point is in the schema of this row."""
-        known = self.attributes
-        return self.shape.accepts(value) and all(
-            key in known and known[key].shape.accepts(text) for key, text in attributes.items()
+        """Return whether a data point is in the schema of this row; only seconds have fractions."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(value, float) and self.unit != "s":
+            return False
+        return self.least <= value <= self.most and all(
+            isinstance(text, str)
+            and text.isprintable()  # no control or invisible characters
+            and key in self.attributes
+            and self.attributes[key].fullmatch(text)
+            for key, text in attributes.items()
         )
