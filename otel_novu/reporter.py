@@ -56,13 +56,14 @@ class UsageReader:
         """
         if self._source is None:
             return None
-        switches, limit = self._flag.switches, timeout or self._timeout
-        reading, round_ = self._source.read(self._store.created(address(self._source.url)), limit)
+        switches, where = self._flag.switches, address(self._source.url)
+        reading, round_ = self._source.read(self._store.created(where), timeout or self._timeout)
         if self._ended() or self._flag.switches != switches or not self._flag.enabled:
             return None
         self.failed = round_.reasons
         if self.failed:
-            self._failures.failed("figures", usage.describe_failures(self.failed))
+            hosts = where.rpartition("/")[0]
+            self._failures.failed("figures", usage.describe_failures(self.failed, hosts))
         else:
             self._failures.recovered("figures", "All usage figures are read again.")
         return reading, round_.created

@@ -135,14 +135,16 @@ def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("reasons", "expected"),
     [
-        (dict.fromkeys((f.name for f in FIGURES), "wrong database?"), "read: wrong database?"),
+        (
+            dict.fromkeys((f.name for f in FIGURES), "wrong database?"),
+            "MongoDB at db:27017: wrong database?",
+        ),
         (
             {"user.count": "timed out", "topic.count": "timed out"},
-            "user.count, topic.count: timed out.",
+            f"2 of {len(FIGURES)} usage figures could not be read from "
+            "MongoDB at db:27017: user.count, topic.count: timed out.",
         ),
     ],
 )
 def test_failed_figures_are_one_sentence(reasons: dict[str, str], expected: str) -> None:
-    message = describe_failures(reasons)
-    assert message.startswith(f"{len(reasons)} of {len(FIGURES)} usage figures could not be read")
-    assert message.endswith(expected)
+    assert describe_failures(reasons, "db:27017") == expected

@@ -113,11 +113,11 @@ class _Preview:
                 note(f"{NO_DATABASE}: they are absent.")
             else:
                 source = UsageSource(settings.mongo_url, now, lambda: False)
-                created = store.created(address(settings.mongo_url))
-                self.usage, round_ = source.read(created, settings.query_timeout)
+                where = address(settings.mongo_url)
+                self.usage, round_ = source.read(store.created(where), settings.query_timeout)
                 self.failed_figures = round_.reasons
                 if round_.reasons:
-                    note(usage.describe_failures(round_.reasons))
+                    note(usage.describe_failures(round_.reasons, where.rpartition("/")[0]))
 
     @property
     def exit_code(self) -> int:

@@ -131,13 +131,13 @@ USAGE: tuple[Metric[UsageReading], ...] = (
 # fmt: on
 
 
-def describe_failures(reasons: Mapping[str, str]) -> str:
+def describe_failures(reasons: Mapping[str, str], hosts: str) -> str:
     """Say which figures could not be read and why; one cause is named once."""
     figures: dict[str, list[str]] = {}
     for figure, reason in reasons.items():
         figures.setdefault(reason, []).append(figure)
-    count = f"{len(reasons)} of {len(FIGURES)} usage figures could not be read"
     if len(figures) == 1 and len(reasons) == len(FIGURES):
-        return sentence(f"{count}: {next(iter(figures))}")
+        return sentence(f"MongoDB at {hosts}: {next(iter(figures))}")
     causes = "; ".join(f"{', '.join(names)}: {why}" for why, names in figures.items())
-    return sentence(f"{count}: {causes}")
+    count = f"{len(reasons)} of {len(FIGURES)} usage figures could not be read"
+    return sentence(f"{count} from MongoDB at {hosts}: {causes}")

@@ -71,7 +71,7 @@ def test_while_the_database_is_away_the_beacon_goes_on(novu: Case, mongo_url: st
         missing, again = (wait_for(set(), novu, new=True) for _ in range(2))
         gate.blocked = None
         after = wait_for(NAMES, novu, new=True)
-        case_log = [line for line in running.warnings if "figure" in line]
+        case_log = [line for line in running.warnings if "MongoDB at" in line]
         novu.stop(running)
     check_rhythm(novu.times())
     assert len(case_log) == len(set(case_log)) == 2  # each reason once
@@ -98,7 +98,7 @@ def test_a_wrong_password_and_a_wrong_database_are_explained(
     names = {point.name.removeprefix("novu.usage.") for point in otlp_reports.points(report)}
     assert names == {"timestamp", "read.duration", "read.failures"}
     running.wait_for(word)
-    check_the_end(running, novu, "figure")
+    check_the_end(running, novu, "MongoDB at")
 
 
 def test_one_slow_collection_spares_the_other_figures(novu: Case, mongo_url: str) -> None:
