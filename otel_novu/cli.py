@@ -25,7 +25,9 @@ Settings are environment variables, also read from .env or --env-file; the envir
 The most used: MONGO_URL, NOVU_TELEMETRY=false, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_NOVU_STATE_DIR.
 All of them: otel-novu metrics --settings.
 """
-_LINES = "one JSON document a line"
+_LINES, _DOCUMENT = "one JSON document a line", "one JSON document"
+# These may be given beside another option.
+_BESIDE = {("show", "otlp"), ("spool", "json")}
 # The commands, and the options of which one may be given.
 _COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", {}),
@@ -33,23 +35,23 @@ _COMMANDS: dict[str, tuple[str, dict[str, str]]] = {
     "show": (
         "print both reports, read now; sends and writes nothing",
         {
-            "otlp": "the OTLP requests as OTLP/JSON, one a line",
+            "otlp": "the OTLP requests as OTLP/JSON, one a line; also those of --last",
             "last": "what was sent last, when and where to, or why not",
             "queries": "the database commands of one reading, one a line",
             "json": _LINES,
         },
     ),
     "check": ("test what a report needs, and say how to fix it", {"json": _LINES}),
-    "health": ("exit code for container probes", {}),
+    "health": ("exit code for container probes", {"json": _DOCUMENT}),
     "telemetry": (
         "the admin setting of the usage figures",
         {"json": "with status: one JSON document"},
     ),
     "spool": (
         "list the reports that wait for delivery",
-        {"flush": "send them now", "json": _LINES},
+        {"flush": "send them now", "json": _DOCUMENT},
     ),
-    "reset-id": ("make a new instance id", {}),
+    "reset-id": ("make a new instance id", {"json": _DOCUMENT}),
     "metrics": (
         "list every metric that can be sent",
         {
@@ -169,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         # An empty group breaks the usage line.
         group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
-            group.add_argument(f"--{option}", action="store_true", help=meaning)
+            place = command if (name, option) in _BESIDE else group
+            place.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
 
 
