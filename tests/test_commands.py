@@ -53,6 +53,21 @@ def test_a_directory_that_can_not_be_written_is_something_to_fix(
         assert "no `otel-novu run`" not in said
 
 
+def test_what_run_keeps_in_memory_is_sent_by_a_flush_and_not_said_to_be_nothing(
+    case: Case,
+) -> None:
+    (case.state / "lock").touch(0o600)
+    case.state.chmod(0o500)
+    port = case.send_nowhere()
+    running = case.start()
+    running.wait_for("WARNING Sending")
+    with case.send_to(HttpSink(port=port)) as sink:
+        done = case("spool --flush")
+        sink.wait_for(1)
+        case.stop(running)
+    assert (done.returncode, "keeps in memory" in done.stderr) == (1, True)
+
+
 def test_a_directory_that_is_missing_is_no_fault(case: Case) -> None:
     missing = str(case.state / "a" / "b")
     assert case("check", OTEL_NOVU_STATE_DIR=missing).returncode == 0

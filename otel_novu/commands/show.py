@@ -29,7 +29,7 @@ from otel_novu.store import Store
 def main(settings: Settings, options: argparse.Namespace) -> int:
     """Run `show` in the form that the options ask for."""
     if options.otlp and (options.json or options.queries):
-        raise SettingsError("--otlp: is given with another option than --last")
+        raise SettingsError("--otlp: is given with another option; expected alone or with --last")
     if options.last:
         return _last(settings, otlp=options.otlp)
     check_mongo_url(settings)
@@ -89,8 +89,8 @@ class _Preview:
             note(f"{NO_DATABASE}: they are absent." if decision.enabled else off)
             return None
         source = UsageSource(url, time.time, lambda: False)
-        timeout = self._settings.query_timeout
-        reading, round_ = source.read(store.created(address(url)), timeout)
+        created = store.created(address(url))
+        reading, round_ = source.read(created, self._settings.query_timeout)
         if round_.reasons:
             note(usage.describe_failures(round_.reasons))
             self.exit_code = 1

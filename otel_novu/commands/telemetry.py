@@ -48,9 +48,8 @@ def _print(decision: Decision, running: Running, last: Mapping[str, LastAttempt]
     if running.owner is None:
         print("No exporter runs on this state directory.")
     else:
-        print(
-            f"Process {running.owner.pid} runs; its usage figures are {decided(running.decision)}."
-        )
+        theirs = decided(running.decision)
+        print(f"Process {running.owner.pid} reports; its usage figures are {theirs}.")
     for scope in SCOPES:
         if scope in last:
             print_attempt(last[scope])
@@ -61,7 +60,7 @@ def _print(decision: Decision, running: Running, last: Mapping[str, LastAttempt]
 def store(settings: Settings, *, enabled: bool) -> int:
     """Store the admin setting; a running exporter follows at once, at the latest in a minute."""
     if settings.telemetry is not None:
-        return _refuse("", enabled=settings.telemetry)
+        return _refuse(" here", enabled=settings.telemetry)
     with closing(Store.open(settings.state_dir)) as state:
         running = Running(settings, state)
         owner, theirs = running.owner, running.decision
@@ -82,5 +81,5 @@ def store(settings: Settings, *, enabled: bool) -> int:
 
 
 def _refuse(where: str, *, enabled: bool) -> int:
-    decides = f"decides that usage figures are {'on' if enabled else 'off'}"
-    return fail(f"NOVU_TELEMETRY is set{where} and {decides}; unset it there first.")
+    word = "on" if enabled else "off"
+    return fail(f"NOVU_TELEMETRY is set{where}: usage figures are {word} until you unset it there.")
