@@ -37,7 +37,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     if fault := write_fault(settings.state_dir):
         return fail(f"{fault}. Reports that an exporter keeps in memory are not listed.")
     if options.flush and due:
-        return fail("`otel-novu show --last` says why they still wait.")
+        return fail(f"{plural(due, 'report', 'wait')} still; `otel-novu show --last` says why.")
     return 0
 
 
