@@ -30,21 +30,22 @@ All of them: {_DOCS}/settings.md
 """
 # What each command does, an example, and the options of which one may be given.
 # fmt: off
-_LINES = {"json": "one JSON document a line"}
+_LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
+_BESIDE = {("show", "otlp"), ("spool", "json")}  # may be given with another option
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),
     "once": ("make one report; exit 0 only if all was read and delivered", "once --verbose", {}),
     "show": ("print both reports, read now; sends and writes nothing", "show --last",
-             {"otlp": "the OTLP requests as OTLP/JSON, one a line",
+             {"otlp": "the OTLP requests as OTLP/JSON, one a line; also those of --last",
               "last": "what was sent last, when and where to, or why not",
               "queries": "the database commands of one reading, one a line", **_LINES}),
     "check": ("test what a report needs, and say how to fix it", "check --json", _LINES),
-    "health": ("exit code for container probes", "health --env-file novu.env", {}),
+    "health": ("exit code for container probes", "health --env-file novu.env", _DOCUMENT),
     "telemetry": ("the admin setting of the usage figures", "telemetry disable",
                   {"json": "with status: one JSON document"}),
     "spool": ("list the reports that wait for delivery", "spool --flush",
-              {"flush": "send them now", **_LINES}),
-    "reset-id": ("make a new instance id", "reset-id", {}),
+              {"flush": "send them now", **_DOCUMENT}),
+    "reset-id": ("make a new instance id", "reset-id", _DOCUMENT),
     "metrics": ("list every metric that can be sent", "metrics --json",
                 {"markdown": "the tables of docs/metrics.md", **_LINES}),
 }
@@ -141,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         # An empty group breaks the usage line.
         group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
-            group.add_argument(f"--{option}", action="store_true", help=meaning)
+            place = command if (name, option) in _BESIDE else group
+            place.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
 
 

@@ -141,8 +141,10 @@ def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
         ),
         (
             {"user.count": "timed out", "topic.count": "timed out"},
-            f"2 of {len(FIGURES)} usage figures could not be read from "
-            "MongoDB at db:27017: user.count, topic.count: timed out.",
+            (
+                f"2 of {len(FIGURES)} usage figures could not be read from "
+                "MongoDB at db:27017: user.count, topic.count: timed out."
+            ),
         ),
     ],
 )

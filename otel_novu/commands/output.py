@@ -1,6 +1,7 @@
-"""What the commands print alike: times, and sentences for stderr."""
+"""What the commands print alike: rows, times, counts, and sentences for stderr."""
 
 import sys
+import textwrap
 from datetime import UTC, datetime
 
 _LAST = 253_402_300_799.0  # the end of the year 9999, the last second that `datetime` knows
@@ -10,6 +11,21 @@ def utc(seconds: float) -> str:
     """Format Unix seconds as RFC 3339 in UTC, clamped to the years 1970 to 9999."""
     shown = min(max(seconds, 0.0), _LAST)
     return datetime.fromtimestamp(shown, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plural(count: int, noun: str, verb: str = "") -> str:
+    """Count a noun; a verb follows its number: "1 report waits", "2 reports wait"."""
+    noun_end, verb_end = ("", "s") if count == 1 else ("s", "")
+    return f"{count} {noun}{noun_end}" + (f" {verb}{verb_end}" if verb else "")
+
+
+def row(label: str, value: str, width: int) -> str:
+    """Return a label and its value, which is wrapped at 80 columns."""
+    start = f"{label:{width}}  "
+    # A path or a URL stays whole.
+    wrapper = textwrap.TextWrapper(80, start, " " * len(start), break_long_words=False)
+    wrapper.break_on_hyphens = False
+    return wrapper.fill(value)
 
 
 def note(message: str) -> None:

@@ -1,6 +1,7 @@
 """`otel-novu reset-id`: a new instance id, not connected to the old one."""
 
 import argparse
+import json
 from contextlib import closing
 
 from otel_novu.commands.output import fail
@@ -10,21 +11,16 @@ from otel_novu.state_dir import lock
 from otel_novu.store import Store
 
 
-def main(settings: Settings, _: argparse.Namespace) -> int:
-    """Make a new instance id; drop the pseudonym key, which would connect it to the old one.
-
-    Raises:
-        StateDirError: the state directory can't be used.
-        LockedError: another process uses the id now.
-    """
+def main(settings: Settings, options: argparse.Namespace) -> int:
+    """Make a new instance id; drop the pseudonym key, which would connect it to the old one."""
     if settings.instance_id is not None:
         return fail("OTEL_NOVU_INSTANCE_ID is set and decides; change or unset it.")
     with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "reset-id"):
-        if store.fault is not None:
-            return fail(f"The instance id was not reset: {store.fault}.")
         # The counters go on: their database is hashed with the old key.
-        if not all(store.set(key, None) for key in (PSEUDONYM_KEY, "database", INSTANCE_ID)):
+        keys = (PSEUDONYM_KEY, "database", INSTANCE_ID)
+        if store.fault is not None or not all(store.set(key, None) for key in keys):
             return fail(f"The instance id was not reset: {store.fault}.")
-        made = instance_id(settings, store)
-    print(f"The instance id is {made} now; in Prometheus it is a new instance.")
+        made = str(instance_id(settings, store))
+    text = f"The instance id is {made} now; in Prometheus it is a new instance."
+    print(json.dumps({"instance_id": made}) if options.json else text)
     return 0

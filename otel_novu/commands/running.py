@@ -1,44 +1,97 @@
-"""The exporter that runs on the state directory, seen from another process."""
+"""The state directory and the exporter that runs on it, seen from another process."""
 
+import math
 import os
 import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
+from otel_novu.commands.output import row, utc
 from otel_novu.consent import Decision, read_decision, running_decision
+from otel_novu.exporter import SCOPES
 from otel_novu.settings import Settings
-from otel_novu.state_dir import LockOwner, pid_namespace
+from otel_novu.state_dir import lock_owner, pid_namespace
 from otel_novu.store import LastAttempt, Store
 
 
-def decision_in_force(settings: Settings, store: Store, owner: LockOwner | None) -> Decision:
-    """Return what the running exporter has decided, else what this environment decides.
+class Running:
+    """The exporter that runs on the state directory.
 
-    Their environments may differ.
+    Attributes:
+        owner: its process, None if none runs.
+        decision: its telemetry flag, or that of this environment, which may differ.
     """
-    if owner is not None and (decision := running_decision(store)):
-        return decision
-    return read_decision(settings, store)
 
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._interval, self._store = settings.interval, store
+        self.owner = lock_owner(settings.state_dir)
+        self.is_run = self.owner is not None and self.owner.command == "run"
+        theirs = None if self.owner is None else running_decision(store)
+        self.decision = theirs or read_decision(settings, store)
 
-def next_due(
-    attempt: LastAttempt | None, owner: LockOwner | None, decision: Decision
-) -> float | None:
-    """Return the Unix time of the scope's next report, None if none is due."""
-    if attempt is None or owner is None or owner.command != "run":
-        return None
-    return attempt.next_due if attempt.scope == "beacon" or decision.enabled else None
+    def waiting(self) -> tuple[int, int]:
+        """Count the reports to be sent, and those that wait until usage figures are on again."""
+        beacons, usages = (self._store.waiting((scope,)) or 0 for scope in SCOPES)
+        return (beacons + usages, 0) if self.decision.enabled else (beacons, usages)
 
+    def last_attempts(self, now: float) -> dict[str, LastAttempt]:
+        """Return the last attempt of each scope; its next report is due after `now`."""
+        found = filter(None, map(self._store.last_attempt, SCOPES))
+        return {each.scope: replace(each, next_due=self._next_due(each, now)) for each in found}
 
-def signal_running(owner: LockOwner) -> bool:
-    """Send SIGHUP to a running `run`: it reads the admin setting and delivers what waits.
+    def _next_due(self, attempt: LastAttempt, now: float) -> float | None:
+        scheduled = self.is_run and (attempt.scope == "beacon" or self.decision.enabled)
+        if attempt.next_due is None or not scheduled:
+            return None
+        missed = math.floor((now - attempt.next_due) / self._interval) + 1
+        return attempt.next_due + max(0, missed) * self._interval
 
-    Returns:
-        Whether it was sent. It is not sent into another container's process namespace, where the
-        id is another process's.
-    """
-    if owner.command != "run" or owner.pid is None or owner.namespace != pid_namespace():
+    def signal(self) -> bool:
+        """Let `run` read the admin setting and deliver what waits; return whether it was asked."""
+        owner = self.owner
+        # In another container's namespace, the id is another process's.
+        if owner and owner.pid and self.is_run and owner.namespace == pid_namespace():
+            with suppress(OSError):
+                os.kill(owner.pid, signal.SIGHUP)
+                return True
         return False
+
+
+def decided(decision: Decision) -> str:
+    """Say whether usage figures are on, and who decided."""
+    return f"{decision.word}, decided by {decision.by}"
+
+
+def facts(attempt: LastAttempt) -> Mapping[str, str | None]:
+    """Return when and where to a report was sent, and with which result."""
+    return {
+        "read": utc(attempt.read_at),
+        "tried": utc(attempt.tried_at),
+        "destination": attempt.endpoint,
+        "outcome": attempt.result,
+        "next_due": None if attempt.next_due is None else utc(attempt.next_due),
+    }
+
+
+def print_attempt(attempt: LastAttempt) -> None:
+    """Print the facts, one a line."""
+    print(f"last {attempt.scope} report")
+    for name, value in facts(attempt).items():
+        print(row(f"  {name.replace('_', ' ')}", value or "none", 13))
+
+
+def write_fault(directory: Path) -> str | None:
+    """Return why the state directory can't be written, as a clause, or None; it may be missing."""
     try:
-        os.kill(owner.pid, signal.SIGHUP)
-    except OSError:
-        return False
-    return True
+        place = next(each for each in (directory, *directory.parents) if each.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            fault = "permission denied or read-only; set OTEL_NOVU_STATE_DIR to another directory"
+        elif not os.statvfs(place).f_bavail:
+            fault = "no space left; free some"
+        else:
+            return None
+    except OSError as error:
+        fault = str(error.strerror)
+    return f"{directory} can't be written: {fault}"

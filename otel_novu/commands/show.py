@@ -3,150 +3,137 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
-from otel_novu.commands.output import note, utc
-from otel_novu.commands.running import decision_in_force, next_due
+from otel_novu.commands.output import fail, note, row
+from otel_novu.commands.running import Running, print_attempt
 from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
-from otel_novu.consent import read_decision
+from otel_novu.consent import Decision, read_decision
 from otel_novu.exporter import SCOPES
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id, pseudonym_key
 from otel_novu.metrics import beacon, usage
-from otel_novu.novu_report import beacon_document, usage_document
+from otel_novu.novu_report import Document, beacon_document, usage_document
 from otel_novu.otlp.console import request_json
 from otel_novu.report import ReportBuilder, make_resource
-from otel_novu.settings import Settings
+from otel_novu.settings import Settings, SettingsError
 from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.sources.novu import UsageSource, address, queries
-from otel_novu.state_dir import lock_owner
-from otel_novu.store import LastAttempt, Store
-
-Now = Callable[[], float]
+from otel_novu.store import Store
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
     """Run `show` in the form that the options ask for."""
-    if options.otlp:
-        return show_otlp(settings)
+    if options.otlp and (options.json or options.queries):
+        raise SettingsError("--otlp: is given with another option; expected alone or with --last")
     if options.last:
-        return show_last(settings)
+        return _last(settings, otlp=options.otlp)
+    check_mongo_url(settings)
     if options.queries:
-        return show_queries(settings)
-    return show(settings, as_lines=options.json)
-
-
-def show(settings: Settings, *, as_lines: bool, now: Now = time.time) -> int:
-    """Print both reports as Novu documents them; why usage is absent goes to stderr.
-
-    Args:
-        settings: what the user set.
-        as_lines: one JSON document a line instead of indented ones.
-        now: the wall clock, Unix time in seconds.
-    """
-    preview = _Preview(settings, now)
-    indent = None if as_lines else 1
-    print(json.dumps(beacon_document(preview.beacon, preview.instance), indent=indent))
-    if preview.usage is not None and len(preview.failed_figures) < len(usage.FIGURES):
-        print(json.dumps(usage_document(preview.usage), indent=indent))
+        return _queries(settings)
+    preview = _Preview(settings)
+    if options.otlp:
+        print(*map(request_json, preview.requests()), sep="\n")
+    else:
+        for document in preview.documents():
+            print(json.dumps(document, indent=None if options.json else 1))
     return preview.exit_code
 
 
-def show_otlp(settings: Settings, now: Now = time.time) -> int:
-    """Print the OTLP requests as OTLP/JSON, one a line, the beacon first."""
-    preview = _Preview(settings, now)
-    for body in preview.requests():
-        print(request_json(body))
-    return preview.exit_code
-
-
-def show_last(settings: Settings, now: Now = time.time) -> int:
-    """Print what was sent last of each scope, when and where to, or why not; and what is due."""
+def _last(settings: Settings, *, otlp: bool) -> int:
     with closing(Store.open_read_only(settings.state_dir)) as store:
+        attempts = Running(settings, store).last_attempts(time.time())
         if not store.readable:
-            note(f"The last reports can't be read: {store.fault}.")
-            return 1
-        owner = lock_owner(settings.state_dir)
-        decision = decision_in_force(settings, store, owner)
-        for scope in SCOPES:
-            attempt = store.last_attempt(scope)
-            if attempt is None:
-                note(f"No {scope} report was tried yet.")
-            else:
-                _print_attempt(attempt, next_due(attempt, owner, decision), now())
+            return fail(f"{store.fault}.")
+    for scope in SCOPES:
+        if scope not in attempts:
+            note(f"No attempt to send a {scope} report is stored.")
+        elif otlp:
+            print(request_json(attempts[scope].body))
+        else:
+            print_attempt(attempts[scope])
+            _print_points(attempts[scope].body)
     return 0
 
 
-def show_queries(settings: Settings, now: Now = time.time) -> int:
-    """Print the database commands of a reading, as Extended JSON, one a line."""
+def _queries(settings: Settings) -> int:
     if settings.mongo_url is None:
-        note("Neither MONGO_URL nor MONGO_URL_FILE is set: no database is read.")
-        return 1
-    check_mongo_url(settings)
-    end = int(now()) - 60
+        return fail("Neither MONGO_URL nor MONGO_URL_FILE is set: no database is read.")
+    end = int(time.time()) - 60
     window = (end - int(settings.interval), end)
-    for line in queries(settings.mongo_url, settings.query_timeout, window):
-        print(line)
+    print(*queries(settings.mongo_url, settings.query_timeout, window), sep="\n")
     return 0
 
 
 class _Preview:
     """One reading of host and database; nothing is sent or written."""
 
-    def __init__(self, settings: Settings, now: Now) -> None:
-        check_mongo_url(settings)
-        self._settings, self._started = settings, now()
-        self.failed_figures: dict[str, str] = {}
-        self.usage: usage.UsageReading | None = None
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._started = settings, time.time()
         with closing(Store.open_read_only(settings.state_dir)) as store:
-            _note_missing(settings, store)
-            self.instance = instance_id(settings, store)
+            self.exit_code = _note_examples(settings, store)
+            self._instance = instance_id(settings, store)
             decision = read_decision(settings, store)
             host = read_host()
             if settings.anonymize:
                 host = pseudonymize(host, pseudonym_key(store))
             counts = beacon.DeliveryCounts(store.waiting() or 0, 0, 0, 0)
-            self.beacon = beacon.BeaconReading(now(), host, decision.enabled, counts)
-            if not decision.enabled:
-                note(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
-            elif settings.mongo_url is None:
-                note(f"{NO_DATABASE}: they are absent.")
-            else:
-                source = UsageSource(settings.mongo_url, now, lambda: False)
-                where = address(settings.mongo_url)
-                self.usage, round_ = source.read(store.created(where), settings.query_timeout)
-                self.failed_figures = round_.reasons
-                if round_.reasons:
-                    note(usage.describe_failures(round_.reasons, where.rpartition("/")[0]))
+            self._beacon = beacon.BeaconReading(time.time(), host, decision.enabled, counts)
+            self._usage = self._read_usage(store, decision)
 
-    @property
-    def exit_code(self) -> int:
-        return int(bool(self.failed_figures))
+    def _read_usage(self, store: Store, decision: Decision) -> usage.UsageReading | None:
+        url = self._settings.mongo_url if decision.enabled else None
+        if url is None:
+            off = f"Usage figures are off ({decision.by}): they are neither read nor sent."
+            note(f"{NO_DATABASE}: they are absent." if decision.enabled else off)
+            return None
+        source = UsageSource(url, time.time, lambda: False)
+        where = address(url)
+        reading, round_ = source.read(store.created(where), self._settings.query_timeout)
+        if round_.reasons:
+            note(usage.describe_failures(round_.reasons, where.rpartition("/")[0]))
+            self.exit_code = 1
+        return reading
+
+    def documents(self) -> Iterator[Document]:
+        """Return the reports as Novu documents them."""
+        yield beacon_document(self._beacon, self._instance)
+        if self._usage is not None and (self._usage.totals or self._usage.providers):
+            yield usage_document(self._usage)
 
     def requests(self) -> Iterator[bytes]:
-        """Build the requests that would be sent, the beacon's first."""
+        """Return the requests that would be sent."""
         settings = self._settings
-        resource = make_resource(settings.service_name, self.instance, settings.resource_attributes)
+        resource = make_resource(
+            settings.service_name, self._instance, settings.resource_attributes
+        )
         beacons = ReportBuilder(beacon.SCOPE, beacon.BEACON, resource, self._started)
-        bodies = [beacons.build(self.beacon, self.beacon.timestamp).body]
-        if self.usage is not None:
+        bodies = [beacons.build(self._beacon, self._beacon.timestamp).body]
+        if self._usage is not None:
             usages = ReportBuilder(usage.SCOPE, usage.USAGE, resource, self._started)
-            bodies.append(usages.build(self.usage, self.usage.timestamp).body)
+            bodies.append(usages.build(self._usage, self._usage.timestamp).body)
         yield from (body for body in bodies if body is not None)
 
 
-def _note_missing(settings: Settings, store: Store) -> None:
-    if settings.instance_id is None and store.get(INSTANCE_ID) is None:
-        note("No instance id is stored yet; `run` or `once` makes one. This one is an example.")
-    if settings.anonymize and store.get(PSEUDONYM_KEY) is None:
-        note("No pseudonym key is stored yet; `run` or `once` makes one. This one is an example.")
+def _note_examples(settings: Settings, store: Store) -> int:
+    """Say what `run` would have stored, or why it can't be read; return the exit code."""
+    if not store.readable:
+        return fail(f"{store.fault}.")
+    keys = [INSTANCE_ID] if settings.instance_id is None else []
+    for key in [*keys, PSEUDONYM_KEY] if settings.anonymize else keys:
+        if store.get(key) is None:
+            name = key.replace("_", " ")
+            note(f"No {name} is stored yet; `run` or `once` makes one. This one is an example.")
+    return 0
 
 
-def _print_attempt(attempt: LastAttempt, due: float | None, now: float) -> None:
-    next_one = "none is due"
-    if due is not None:
-        next_one = f"the next {'was' if due < now else 'is'} due {utc(due)}"
-    read, tried = utc(attempt.read_at), utc(attempt.tried_at)
-    note(f"{attempt.scope}: read {read}, tried {tried}, {attempt.result}.")
-    note(f"  to {attempt.endpoint}; {next_one}.")
-    print(request_json(attempt.body))
+def _print_points(body: bytes) -> None:
+    resources = json.loads(request_json(body))["resourceMetrics"]
+    scopes = (scope for resource in resources for scope in resource["scopeMetrics"])
+    for metric in (metric for scope in scopes for metric in scope["metrics"]):
+        for point in (metric.get("gauge") or metric["sum"])["dataPoints"]:
+            value = point.get("asInt") or str(round(point["asDouble"], 6))
+            labels = (
+                f"{e['key']}={e['value']['stringValue']}" for e in point.get("attributes", ())
+            )
+            print(row(f"  {metric['name']}", "  ".join((value, *labels)), 27))

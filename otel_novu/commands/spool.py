@@ -5,12 +5,13 @@ import json
 import time
 from contextlib import closing
 
-from otel_novu.commands.output import fail, note, utc
-from otel_novu.commands.running import decision_in_force, signal_running
-from otel_novu.exporter import SCOPES, Exporter
+from otel_novu.commands.output import fail, note, plural, utc
+from otel_novu.commands.running import Running, write_fault
+from otel_novu.commands.startup import why_nothing_is_sent
+from otel_novu.exporter import Exporter
 from otel_novu.settings import Settings
-from otel_novu.state_dir import LockedError, LockOwner, lock, lock_owner
-from otel_novu.store import Store
+from otel_novu.state_dir import LockedError, lock
+from otel_novu.store import Listed, Store
 
 # How long a running exporter may take beside one attempt, seconds.
 _REACTION = 10.0
@@ -18,84 +19,61 @@ _POLL = 0.2
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
-    """Run `spool`, or `spool --flush`."""
-    return flush(settings) if options.flush else list_waiting(settings, as_json=options.json)
+    """List the reports that wait or were rejected, oldest first; with --flush, first send them.
 
-
-def list_waiting(settings: Settings, *, as_json: bool) -> int:
-    """Print the reports that wait, oldest first, and those that the receiver rejected."""
-    with closing(Store.open_read_only(settings.state_dir)) as store:
+    Returns:
+        The exit code. While usage figures are off, their reports wait, which is no failed flush.
+    """
+    open_ = Store.open if options.flush else Store.open_read_only
+    with closing(open_(settings.state_dir)) as store:
+        if store.readable and options.flush and (why := _flush(settings, store)):
+            return fail(why)
+        rows, (due, held) = store.listing(), Running(settings, store).waiting()
         if not store.readable:
-            return fail(f"The reports can't be read: {store.fault}.")
-        rows = store.listing()
-        _, held = _waiting(settings, store)
-    for row in rows:
-        if as_json:
-            line = {"scope": row.scope, "read": utc(row.read_at), "bytes": row.size}
-            print(json.dumps(line if row.rejected is None else line | {"rejected": row.rejected}))
-        else:
-            rejected = "" if row.rejected is None else f"  rejected: {row.rejected}"
-            print(f"{utc(row.read_at)}  {row.scope:6}  {row.size} bytes{rejected}")
-    if not as_json:
-        waiting = sum(row.rejected is None for row in rows)
-        until = f", {held} of them (usage) until usage figures are on again" if held else ""
-        print(f"{waiting} reports wait for delivery{until}.")
+            return fail(f"{store.fault}.")
+    if options.json:
+        print(json.dumps({"reports": [*map(_document, rows)], "waiting": due + held, "held": held}))
+    else:
+        _print(rows, due, held)
+    if fault := write_fault(settings.state_dir):
+        return fail(f"{fault}. Reports that an exporter keeps in memory are not listed.")
+    if options.flush and due:
+        return fail(f"{plural(due, 'report', 'wait')} still; `otel-novu show --last` says why.")
     return 0
 
 
-def flush(settings: Settings) -> int:
-    """Send what waits, now; through `run` if it runs on the state directory.
+def _document(row: Listed) -> dict[str, object]:
+    rejected = {} if row.rejected is None else {"rejected": row.rejected}
+    return {"scope": row.scope, "read": utc(row.read_at), "bytes": row.size, **rejected}
 
-    Returns:
-        The exit code: 0 only if nothing waits any more but usage reports while usage figures are
-        off, which are not sent then.
 
-    Raises:
-        StateDirError: the state directory can't be used.
-        LockedError: another command than `run` runs on it.
-    """
-    with closing(Store.open(settings.state_dir)) as store:
-        if not store.readable:
-            return fail(f"The reports can't be read: {store.fault}.")
-        owner = lock_owner(settings.state_dir)
-        if owner is not None and owner.command == "run":
-            _flush_through_run(settings, store, owner)
-            return _print_result(settings, store)
+def _print(rows: list[Listed], due: int, held: int) -> None:
+    for row in rows:
+        rejected = "" if row.rejected is None else f"  rejected: {row.rejected}"
+        print(f"{utc(row.read_at)}  {row.scope:6}  {row.size} bytes{rejected}")
+    print(f"{plural(due, 'report', 'wait')} for delivery.")
+    if held:
+        print(f"{plural(held, 'usage report', 'wait')} until usage figures are on again.")
+
+
+def _flush(settings: Settings, store: Store) -> str | None:
+    """Send what waits, through `run` if it runs; return why nothing is sent."""
+    running = Running(settings, store)
+    if running.owner is None or not running.is_run:
         with lock(settings.state_dir, "spool"):
             exporter = Exporter(settings, store)
             if not exporter.destination:
-                why = "OTEL_SDK_DISABLED" if settings.sdk_disabled else "OTEL_METRICS_EXPORTER"
-                return fail(f"Nothing is sent: {why} says so.")
+                return f"Nothing is sent: {why_nothing_is_sent(settings)}."
             exporter.flush()
-        return _print_result(settings, store)
-
-
-def _flush_through_run(settings: Settings, store: Store, owner: LockOwner) -> None:
-    if not _waiting(settings, store)[0]:
-        return
-    if not signal_running(owner):
-        raise LockedError(settings.state_dir, owner)
+            return None
+    asked = running.signal()
+    if not running.waiting()[0]:
+        return None
+    if not asked:
+        raise LockedError(settings.state_dir, running.owner)
     seconds = _REACTION + settings.otlp.timeout
-    note(f"Asked process {owner.pid} (run) to send; waiting up to {seconds:g} seconds.")
+    note(f"Asked process {running.owner.pid} (run) to send; waiting up to {seconds:g} seconds.")
     deadline = time.monotonic() + seconds
-    while _waiting(settings, store)[0] and time.monotonic() < deadline:
+    while Running(settings, store).waiting()[0] and time.monotonic() < deadline:
         time.sleep(_POLL)
-
-
-def _print_result(settings: Settings, store: Store) -> int:
-    due, held = _waiting(settings, store)
-    if held:
-        print(f"{held} usage reports wait until usage figures are on again.")
-    if due:
-        return fail(f"{due} reports still wait; `otel-novu show --last` says why.")
-    if not held:
-        print("Nothing waits.")
-    return 0
-
-
-def _waiting(settings: Settings, store: Store) -> tuple[int, int]:
-    """Count the reports to be sent, and those not sent while usage figures are off."""
-    decision = decision_in_force(settings, store, lock_owner(settings.state_dir))
-    scopes = SCOPES if decision.enabled else ("beacon",)
-    held = 0 if decision.enabled else store.waiting(("usage",)) or 0
-    return store.waiting(scopes) or 0, held
+    return None

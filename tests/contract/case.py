@@ -89,7 +89,8 @@ class Case:
 
     def listed(self) -> list[dict[str, Any]]:
         """Return what `spool --json` lists."""
-        return [json.loads(line) for line in self("spool --json").stdout.splitlines()]
+        reports: list[dict[str, Any]] = json.loads(self("spool --json").stdout)["reports"]
+        return reports
 
     def waiting(self, scope: str = BEACON) -> Counter[int]:
         """Count the reports of a scope that wait, by the second of their reading."""

@@ -198,7 +198,7 @@ def test_the_preview_is_what_once_sends_but_for_times(protocol: str, novu: Case)
         shown = novu("show --otlp")
         assert (shown.returncode, len(sink.requests)) == (0, 2)
         assert novu("once").returncode == 0
-        last = novu("show --last")
+        last = novu("show --last --otlp")
     sdk = {"telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
     ours = {"service.name", "service.instance.id", "service.namespace", "team", "ö"}
     assert {frozenset(point.resource) for point in novu.points()} == {frozenset(sdk | ours)}
