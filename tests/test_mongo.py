@@ -92,13 +92,19 @@ LIMITS = "?serverSelectionTimeoutMS=90000&timeoutMS=90000&socketTimeoutMS=90000&
         (serving(), "?tls=true", "TLS: no connection can be made; does the server speak TLS?"),
         (answering(hello=OLD, ismaster=OLD), "", "the server is too old for the driver: MongoDB"),
         (answering(hello=MEMBER, ismaster=MEMBER), "?replicaSet=rs", "check replicaSet"),
+        (
+            serving(),
+            "?authMechanism=GSSAPI",
+            "a Python package that authMechanism needs is missing",
+        ),
     ],
 )
 def test_without_an_answer_every_figure_fails_in_time_for_the_same_reason(
     script: Answers, options: str, reason: str
 ) -> None:
     with scripted_mongo(script) as server:
-        reasons = reasons_of(f"mongodb://127.0.0.1:{server.port}/novu-db{options}", SHORT)
+        user = f"root:{SECRET}@" if "auth" in options else ""
+        reasons = reasons_of(f"mongodb://{user}127.0.0.1:{server.port}/novu-db{options}", SHORT)
     assert reasons.keys() == NAMES
     assert len(set(reasons.values())) == 1
     assert reason in reasons["user.count"]
@@ -177,6 +183,7 @@ def test_a_good_url_is_accepted_without_dns_and_shown_without_credentials(
         *[(rest, FORM) for rest in ("@h/a b", "@h/a%00b", "@x@h/novu-db", "/x@h/novu-db")],
         *[(rest, FORM) for rest in ("?x=1@h", ":x@h", "%zz@h", "\n@h:port")],
         ("@h/?tls=perhaps", "the option tls can't be used"),
+        ("@h/?directConnection=perhaps", "the option directConnection can't be used"),
         ("@h/?tlsCAFile=/nothing", "the option tlsCAFile can't be used"),
         ("@h/?tlsCertificates=1", "the option tlsCertificates can't be used"),
         (f"@h/?authMechanism={SECRET}", "the option authMechanism can't be used"),
@@ -188,6 +195,7 @@ def test_a_bad_url_is_one_sentence_without_a_secret(rest: str, words: str) -> No
     with pytest.raises(MongoUrlError) as raised:
         check_url(Secret(U + rest))
     assert str(raised.value).startswith(f"MONGO_URL: {words}")
+    assert not str(raised.value).endswith(".")  # callers make the sentence
     assert SECRET.lower() not in (repr(raised.value) + address(Secret(U + rest))).lower()
     assert reasons_of(U + rest, LONG) == dict.fromkeys(NAMES, str(raised.value))
 
@@ -200,6 +208,7 @@ def test_options_that_the_driver_ignores_are_named_without_their_values() -> Non
         "MONGO_URL: the option serverSelectionTimeoutMS",
     ]
     assert SECRET not in "".join(found)
+    assert not any(each.endswith(".") for each in found)
 
 
 def test_no_log_line_and_no_warning_holds_a_secret(caplog: pytest.LogCaptureFixture) -> None:

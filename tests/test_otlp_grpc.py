@@ -300,7 +300,7 @@ def test_tls_and_plain_text_do_not_mix(protocol: Protocol, authority: Authority)
 
 
 PROGRAM = """
-import os, sys
+import sys
 from pathlib import Path
 from otel_novu.otlp import sender
 from otel_novu.settings import Compression, Otlp, Protocol, Secret
@@ -309,7 +309,7 @@ protocol, endpoint, *files = sys.argv[1:]
 otlp = Otlp(Protocol(protocol), Secret(endpoint), {}, 60.0, Compression.NONE,
             *(Path(file) if file else None for file in files))
 print(sender(otlp).send(b"body", 60.0))
-print(*sorted({"grpc", "urllib3"} & sys.modules.keys()), os.environ.get("GRPC_VERBOSITY"))
+print(*sorted({"grpc", "urllib3"} & sys.modules.keys()))
 """
 
 
@@ -324,7 +324,7 @@ def run(*arguments: str, **environment: str) -> tuple[list[str], str]:
 def test_only_the_library_of_the_protocol_is_loaded(protocol: Protocol) -> None:
     library = "grpc" if protocol is Protocol.GRPC else "urllib3"
     shown, error = run(protocol.value, f"http://127.0.0.1:{free_port()}", "", "", "")
-    assert shown[1] == f"{library} None"
+    assert shown[1] == library
     assert error == ""
 
 
@@ -347,10 +347,9 @@ def test_grpc_logs_nothing_unless_asked_to(
     with authority.sink(Protocol.GRPC) as sink:
         arguments = ("grpc", sink.endpoint, str(other.file), "", "")
         _, error = run(*arguments)
-        shown, asked = run(*arguments, GRPC_VERBOSITY="INFO")
+        _, asked = run(*arguments, GRPC_VERBOSITY="INFO")
     assert error == ""
     assert "CERTIFICATE_VERIFY_FAILED" in asked
-    assert shown[1] == "grpc INFO"
 
 
 @pytest.mark.parametrize(("name", "value"), [("x", "a\nb"), ("x", "ü"), ("a b", "x"), ("", "x")])

@@ -11,12 +11,8 @@ from otel_novu.settings import Compression, Otlp
 from otel_novu.version import __version__
 
 # gRPC logs what is reported here; it reads the variable as it is loaded.
-_VERBOSITY = os.environ.get("GRPC_VERBOSITY")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-import grpc  # noqa: E402
-
-if _VERBOSITY is None:
-    del os.environ["GRPC_VERBOSITY"]
+import grpc
 
 _METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 _USER_AGENT = ("grpc.primary_user_agent", f"otel-novu/{__version__}")
@@ -44,8 +40,7 @@ class GrpcSender:
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         self._target = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
         self.endpoint = f"{url.scheme}://{self._target}"
-        self._otlp = otlp
-        self._secret = response.secret_pattern(otlp)
+        self._otlp, self._secret = otlp, response.secret_pattern(otlp)
 
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Call once, for at most `timeout` seconds; never raises."""
@@ -62,8 +57,7 @@ class GrpcSender:
         return response.judge_success(answer, self._secret, response.PROTOBUF)
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
-        headers = response.basic_auth(self._otlp.endpoint.reveal())
-        headers |= {name.lower(): value.reveal() for name, value in self._otlp.headers.items()}
+        headers = response.request_headers(self._otlp)
         # gRPC would log an invalid value.
         if not all(_HEADER.fullmatch(f"{name}: {value}") for name, value in headers.items()):
             raise ValueError

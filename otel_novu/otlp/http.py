@@ -1,7 +1,6 @@
 """OTLP over HTTP: one report on one connection, within one timeout."""
 
 import logging
-import ssl
 import zlib
 from contextlib import closing, suppress
 from threading import Thread
@@ -40,10 +39,8 @@ class HttpSender:
     def __init__(self, otlp: Otlp) -> None:
         url = urlsplit(otlp.endpoint.reveal())
         url = url._replace(netloc=url.netloc.rpartition("@")[2], fragment="")
-        self.endpoint = url._replace(query="").geturl()
-        self._url = url.geturl()
-        self._otlp = otlp
-        self._secret = response.secret_pattern(otlp)
+        self.endpoint, self._url = url._replace(query="").geturl(), url.geturl()
+        self._otlp, self._secret = otlp, response.secret_pattern(otlp)
         self._threads: list[Thread] = []
 
     def send(self, body: bytes, timeout: float) -> Outcome:
@@ -53,57 +50,53 @@ class HttpSender:
         and is left behind if it is late.
         """
         outcomes: list[Outcome] = [fault.LATE]
-        thread = Thread(
-            target=lambda: outcomes.append(self._try(body, timeout)), name=_THREAD, daemon=True
-        )
         self._threads = [late for late in self._threads if late.is_alive()]
         if timeout > 0 and len(self._threads) < _MAX_THREADS:
+            arguments = (body, timeout, outcomes)
+            thread = Thread(target=self._try, args=arguments, name=_THREAD, daemon=True)
             with suppress(RuntimeError):  # the system has no thread left
                 thread.start()
                 self._threads.append(thread)
                 thread.join(timeout)
         return outcomes[-1]
 
-    def _try(self, body: bytes, timeout: float) -> Outcome:
+    def _try(self, body: bytes, timeout: float, outcomes: list[Outcome]) -> None:
         try:
-            return self._post(body, timeout)
+            outcomes.append(self._post(body, timeout))
         except Exception as error:  # noqa: BLE001 - a sender never raises
-            return fault.find_cause(error)
+            outcomes.append(fault.find_cause(error))
 
     def _post(self, body: bytes, timeout: float) -> Outcome:
-        headers = urllib3.HTTPHeaderDict({"User-Agent": f"otel-novu/{__version__}"})
-        headers.update(response.basic_auth(self._otlp.endpoint.reveal()))
-        for name, value in self._otlp.headers.items():
-            headers[name] = value.reveal().encode(errors="surrogateescape").decode("latin-1")
-        headers.update({"Content-Type": response.PROTOBUF, "Connection": "close"})
+        headers = {"user-agent": f"otel-novu/{__version__}"}
+        for name, value in response.request_headers(self._otlp).items():
+            headers[name] = value.encode(errors="surrogateescape").decode("latin-1")
+        headers |= {"content-type": response.PROTOBUF, "connection": "close"}
         if wbits := _WBITS.get(self._otlp.compression):
-            headers["Content-Encoding"] = self._otlp.compression.value
+            headers["content-encoding"] = self._otlp.compression.value
             body = zlib.compress(body, wbits=wbits)
-        options: Any = {
-            "body": body,
-            "headers": headers,
-            # Half for the connection: the host may have a second address.
-            "timeout": urllib3.Timeout(connect=timeout / 2, total=timeout),
-            "redirect": False,
-            "preload_content": False,
-        }
-        with self._pool() as pool, closing(pool.urlopen("POST", self._url, **options)) as answer:
-            return self._judge(answer, answer.read(_MAX_RESPONSE))
+        # Half for the connection: the host may have a second address.
+        limit = urllib3.Timeout(connect=timeout / 2, total=timeout)
+        options: Any = {"timeout": limit, "redirect": False, "preload_content": False}
+        with self._pool() as pool:
+            answer = pool.urlopen("POST", self._url, body=body, headers=headers, **options)
+            with closing(answer):
+                return self._judge(answer, answer.read(_MAX_RESPONSE))
 
     def _pool(self) -> urllib3.PoolManager:
+        options: Any = {
+            "retries": False,
+            "ca_certs": self._otlp.ca_file,
+            "cert_file": self._otlp.client_certificate,
+            "key_file": self._otlp.client_key,
+            "key_password": "",  # without one OpenSSL asks the terminal for that of a key
+        }
         url, proxies = urlsplit(self._url), getproxies()
-        context = None
-        if url.scheme == "https":
-            context = ssl.create_default_context(cafile=self._otlp.ca_file)
-            if certificate := self._otlp.client_certificate:
-                # Without a password OpenSSL asks the terminal for that of an encrypted key.
-                context.load_cert_chain(certificate, self._otlp.client_key, password="")
         proxy = proxies.get(url.scheme) or proxies.get("all")
         if not proxy or proxy_bypass(url.netloc):
-            return urllib3.PoolManager(retries=False, ssl_context=context)
+            return urllib3.PoolManager(**options)
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         auth = {f"proxy-{name}": value for name, value in response.basic_auth(proxy).items()}
-        return urllib3.ProxyManager(proxy, proxy_headers=auth, retries=False, ssl_context=context)
+        return urllib3.ProxyManager(proxy, proxy_headers=auth, **options)
 
     def _judge(self, answer: urllib3.BaseHTTPResponse, body: bytes) -> Outcome:
         status = answer.status

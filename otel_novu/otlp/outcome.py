@@ -46,6 +46,6 @@ def describe(outcome: Outcome) -> str:
     if isinstance(outcome, Delivered):
         message = f" ({outcome.message})" if outcome.message else ""
         rejected = f", {outcome.rejected} data points rejected{message}"
-        return f"delivered{rejected if outcome.rejected else ''}"
+        return "delivered" + (rejected if outcome.rejected else "")
     verdict = "rejected" if isinstance(outcome, Rejected) else "not delivered"
     return f"{verdict}: {outcome.reason}" + (f" ({outcome.hint})" if outcome.hint else "")

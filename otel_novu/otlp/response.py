@@ -16,8 +16,7 @@ from otel_novu.otlp.fault import ENDPOINT
 from otel_novu.otlp.outcome import Delivered, Rejected
 from otel_novu.settings import Otlp
 
-PROTOBUF = "application/x-protobuf"
-_JSON = "application/json"
+PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _KINDS = (PROTOBUF, _JSON, "application/protobuf", "application/octet-stream", "")
 _NOT_OTLP = Rejected("not an OTLP response", f"is {ENDPOINT} the collector's address?")
 _SHORTEST_SECRET = 4  # a tenant's id may be `1`, but not every 1 is secret then
@@ -26,9 +25,8 @@ _SHORTEST_SECRET = 4  # a tenant's id may be `1`, but not every 1 is secret then
 def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
     """Return a pattern for the secrets in headers, the endpoint and the proxies' URLs."""
     urls = [otlp.endpoint.reveal(), *getproxies().values()]
-    texts = [value.reveal() for value in otlp.headers.values()]
+    texts = [urlsplit(urls[0]).query, *(value.reveal() for value in otlp.headers.values())]
     texts += [url.rpartition("@")[0].rpartition("//")[2] for url in urls]
-    texts += [urlsplit(urls[0]).query]
     parts = {part for text in texts for part in (text, *re.split("[ :&=]", text))}
     plain = {unquote(part) for part in parts}
     # The last character of base64 depends on what follows.
@@ -41,9 +39,8 @@ def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
 
 def printable(text: str, secret: re.Pattern[str]) -> str:
     """Return at most 200 characters of what a receiver says, *** for its secrets."""
-    text = "".join(" " if char.isspace() else char for char in text)
-    text = secret.sub("***", "".join(char for char in text if char.isprintable()))
-    return " ".join(text.split())[:200]
+    text = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return secret.sub("***", text)[:200]
 
 
 def basic_auth(url: str) -> dict[str, str]:
@@ -51,6 +48,12 @@ def basic_auth(url: str) -> dict[str, str]:
     user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
     token = _base64(f"{unquote(user)}:{unquote(password)}")
     return {"authorization": f"Basic {token}"} if user or password else {}
+
+
+def request_headers(otlp: Otlp) -> dict[str, str]:
+    """Return the headers of the settings, which replace the `authorization` of the endpoint."""
+    given = {name.lower(): value.reveal() for name, value in otlp.headers.items()}
+    return basic_auth(otlp.endpoint.reveal()) | given
 
 
 def _base64(text: str) -> str:
@@ -73,11 +76,10 @@ def judge_success(body: bytes, secret: re.Pattern[str], kind: str) -> Delivered 
 
 def error_message(body: bytes, kind: str) -> str:
     """Return plain text, or the message of a google.rpc.Status; empty for anything else."""
-    if kind == "text/plain":
-        return body.decode(errors="replace")
     with suppress(DecodeError):
-        return str(Status.FromString(body).message) if kind == PROTOBUF else ""
-    return ""
+        if kind == PROTOBUF:
+            return str(Status.FromString(body).message)
+    return body.decode(errors="replace") if kind == "text/plain" else ""
 
 
 def retry_delay(body: bytes) -> float | None:

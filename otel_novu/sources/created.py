@@ -12,11 +12,7 @@ EARLIEST = 1_577_836_800  # 2020: Novu did not exist, so a clock before it is no
 
 
 def watch(count: CreatedCount | None, clock: float) -> CreatedCount | None:
-    """Begin to count now, or resume after a pause; what was created before is not counted.
-
-    The clock is the earlier one of ours and the database's. Returns None if it has to begin, and
-    the clock is not set.
-    """
+    """Begin to count at the next second, or resume after a pause; None if the clock is not set."""
     if count is not None and not count.paused:
         return count
     if clock < EARLIEST:
@@ -29,7 +25,7 @@ def watch(count: CreatedCount | None, clock: float) -> CreatedCount | None:
 
 
 def next_window(count: CreatedCount, clock: float) -> tuple[int, int] | None:
-    """Return the first second and the end of the next window; None if none is due yet."""
+    """Return begin and end of the next window; None if none is due yet."""
     end = math.floor(clock) - DELAY
     return (count.until, min(end, count.until + SLICE)) if count.until < end else None
 

@@ -14,27 +14,24 @@ import psutil
 
 from otel_novu.metrics.beacon import Host
 
-# The only interfaces that Novu looks at, in its order.
-_INTERFACES = ("eth0", "en0")
-# TEST-NET-1 (RFC 5737) belongs to nobody, so only a default route leads there. Connecting a UDP
-# socket selects the route and sends nothing.
-_ANYWHERE = ("192.0.2.1", 9)
-# OpenTelemetry's `os.type`, where it is not what `sys.platform` begins with.
-_OS_TYPES = dict.fromkeys(("win", "cygwin", "msys"), "windows")
-_OS_TYPES |= {"dragonfly": "dragonflybsd", "hp-ux": "hpux", "sunos": "solaris"}
-
 
 def read_host() -> Host:
     """Read the machine; no name is resolved and no packet is sent."""
-    free, total = _memory()
-    return Host(
-        memory_free=free,
-        memory_total=total,
-        name=_encodable(socket.gethostname()),
-        ip=choose_ip(_addresses(), _route()),
-        os_type=os_type(sys.platform),
-        os_version=_encodable(platform.release()),
+    free = total = route = None
+    with suppress(Exception):  # psutil parses /proc; the rest of the beacon is still sent
+        memory = psutil.virtual_memory()
+        free, total = memory.available, memory.total
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # TEST-NET-1 (RFC 5737) belongs to nobody, so only a default route leads there. Connecting
+        # a UDP socket selects the route and sends nothing.
+        probe.connect(("192.0.2.1", 9))
+        route = probe.getsockname()[0]
+    # What is not UTF-8 is replaced: protobuf can't carry it.
+    name, version = (
+        text.encode(errors="replace").decode()
+        for text in (socket.gethostname(), platform.release())
     )
+    return Host(free, total, name, choose_ip(_addresses(), route), os_type(sys.platform), version)
 
 
 def pseudonymize(host: Host, key: bytes) -> Host:
@@ -47,29 +44,19 @@ def pseudonymize(host: Host, key: bytes) -> Host:
 
 
 def choose_ip(addresses: Mapping[str, Sequence[str]], route: str | None) -> str | None:
-    """Choose the first external IPv4 address of eth0, else of en0, else of the default route."""
-    candidates = [address for name in _INTERFACES for address in addresses.get(name, ())]
-    return next(filter(_is_external, [*candidates, *([route] if route else [])]), None)
+    """Choose the first external IPv4 address of eth0, else en0, as Novu does, else of the route."""
+    for address in (*addresses.get("eth0", ()), *addresses.get("en0", ()), route or "127.0.0.1"):
+        ip = IPv4Address(address)
+        # Link-local: on AWS Fargate eth0 has such an address, and eth1 the container's own one.
+        if not (ip.is_loopback or ip.is_link_local or ip.is_unspecified):
+            return address
+    return None
 
 
 def os_type(system: str) -> str:
     """Translate a value of `sys.platform` into OpenTelemetry's `os.type`."""
     name = re.sub("[0-9].*", "", system)
-    return _OS_TYPES.get(name, name)
-
-
-def _is_external(address: str) -> bool:
-    # Link-local: on AWS Fargate eth0 has such an address, and eth1 the container's own one.
-    ip = IPv4Address(address)
-    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified)
-
-
-def _memory() -> tuple[int | None, int | None]:
-    try:
-        memory = psutil.virtual_memory()
-    except Exception:  # noqa: BLE001 - it parses /proc; the rest of the beacon is still sent
-        return None, None
-    return memory.available, memory.total
+    return {"win": "windows", "cygwin": "windows", "sunos": "solaris"}.get(name, name)
 
 
 def _addresses() -> Mapping[str, Sequence[str]]:
@@ -84,17 +71,3 @@ def _addresses() -> Mapping[str, Sequence[str]]:
         name: [entry.address for entry in entries if entry.family == socket.AF_INET]
         for name, entries in found.items()
     }
-
-
-def _route() -> str | None:
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(_ANYWHERE)
-            return str(probe.getsockname()[0])
-    except OSError:  # no route, no IPv4, or no permission
-        return None
-
-
-def _encodable(text: str) -> str:
-    """Replace bytes that are not UTF-8: protobuf can't carry them."""
-    return text.encode(errors="replace").decode()

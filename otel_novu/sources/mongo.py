@@ -2,40 +2,27 @@
 
 import errno
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from pymongo import MongoClient
+from pymongo import MongoClient, errors
 from pymongo.database import Database
-from pymongo.errors import (
-    AutoReconnect,
-    ConfigurationError,
-    ExecutionTimeout,
-    InvalidName,
-    InvalidURI,
-    NetworkTimeout,
-    NotPrimaryError,
-    OperationFailure,
-    PyMongoError,
-)
 from pymongo.uri_parser import split_options
 
 from otel_novu.settings import Secret
 
 Document = dict[str, Any]
-
 APP_NAME = "otel-novu"
 
-# `poll` takes one connection less than `stream`.
-_CLIENT: dict[str, Any] = {"connect": False, "appname": APP_NAME, "tz_aware": True}
-_CLIENT |= {"minPoolSize": 0, "retryReads": True, "serverMonitoringMode": "poll"}
-_URL = re.compile(r"(mongodb(?:\+srv)?://|)((?:.*@)?)([^/?]*)/?([^?]*)\??(.*)", re.DOTALL)
-# Azure's URLs end in `appName=@account@`; ours replaces it anyway.
-_APP_NAME_OPTION = re.compile(r"(?<=[?&;])appname=[^&;]*", re.IGNORECASE)
-# A round chooses the servers to read from; its answers are too small to compress.
-_UNUSED = {"readpreference", "readpreferencetags", "maxstalenessseconds", "compressors"}
+_HOST = "[^@/?,]+"
+# In a password that is not encoded, / and ? would end the hosts: no @ may follow.
+_URL = re.compile(
+    rf"(mongodb(?:\+srv)?://(?:[^@/?]*@)?)({_HOST}(?:,{_HOST})*)(?:/([^@?]*))?(?:\?([^@]*))?"
+)
+# Azure's URLs end in `appName=@account@`; the driver warns of compressors that are not installed.
+_REMOVED = re.compile("(?<=[?&;])(appname|compressors)=[^&;]*", re.IGNORECASE)
+# The options on how to connect. A round decides all else: what to read from, and for how long.
+_CONNECT = re.compile("tls|ssl|auth|srv|replicaset|directconnection|loadbalanced", re.IGNORECASE)
 _FORM = (
     "MONGO_URL: is not a valid MongoDB URL; expected mongodb://[user:password@]host[:port]/"
     "[database][?options], special characters in user name and password percent-encoded"
@@ -44,15 +31,11 @@ _DOCUMENTED = "expected options as in MongoDB's documentation of connection stri
 
 
 class MongoUrlError(Exception):
-    """`MONGO_URL` can't be used: one sentence without a secret."""
+    """`MONGO_URL` or one of its options can't be used: a sentence without its full stop."""
 
 
 def check_url(url: Secret) -> list[str]:
-    """Let the driver check the URL, without a connection or DNS; return warnings.
-
-    Raises:
-        MongoUrlError: it can't be used, or an option on TLS or authentication would be ignored.
-    """
+    """Let the driver check the URL, without a connection or DNS; return warnings."""
     database, ignored = open_database(url, 1)
     database.client.close()
     return [f"MONGO_URL: the option {name} is ignored; {_DOCUMENTED}" for name in ignored]
@@ -60,82 +43,69 @@ def check_url(url: Secret) -> list[str]:
 
 def address(url: Secret) -> str:
     """Return hosts and database of a URL, without credentials and options."""
-    _, _, hosts, path, _ = _split(url)
-    return f"{hosts}/{_database_name(path)}"
+    _, hosts, path, _ = _split(url)
+    return f"{hosts}/{unquote_plus(path).partition('.')[0] or 'novu-db'}"
 
 
 def open_database(url: Secret, timeout: float) -> tuple[Database[Document], list[str]]:
-    """Make a client, which connects with its first query; also name the options it ignores.
-
-    Raises:
-        MongoUrlError: as `check_url`.
-    """
-    scheme, credentials, hosts, path, query = _split(url)
-    # In a password that is not encoded, / and ? would end the hosts.
-    if not scheme or "" in hosts.split(",") or re.search("[/?]", credentials):
-        raise MongoUrlError(_FORM)
+    """Make a client, which connects with its first query; also name the options it ignores."""
+    login, hosts, path, query = _split(url)
     options, ignored = _options(query)
-    used = f"{scheme}{credentials}{hosts}/{path}?{'&'.join(options)}"
     limit = max(2, int(timeout * 1000))
-    limits: dict[str, Any] = {"timeoutMS": limit, "serverSelectionTimeoutMS": limit}
-    limits["connectTimeoutMS"] = limit // 2  # of the SRV record and of the TXT record, too
     try:
-        client = MongoClient[Document](used, **_CLIENT, **limits)
-        return client[_database_name(path)], ignored
-    except (InvalidURI, InvalidName, ValueError):
+        client = MongoClient[Document](
+            f"{login}{hosts}/{path}?{'&'.join(options)}",
+            appname=APP_NAME,
+            connect=False,
+            connectTimeoutMS=limit // 2,  # of the SRV record and of the TXT record, too
+            serverMonitoringMode="poll",  # it takes one connection less than `stream`
+            serverSelectionTimeoutMS=limit,
+            timeoutMS=limit,
+        )
+        return client.get_default_database("novu-db"), ignored
+    except (errors.InvalidURI, errors.InvalidName, ValueError):
         raise MongoUrlError(_FORM) from None
     except Exception:  # noqa: BLE001 - TLS files raise several types
         message = f"MONGO_URL: has options or files that do not fit together; {_DOCUMENTED}"
         raise MongoUrlError(message) from None
 
 
-def _split(url: Secret) -> Sequence[str]:
-    """Split a URL into scheme, credentials with their @, hosts, path and options."""
-    match = _URL.fullmatch(_APP_NAME_OPTION.sub("", url.reveal()))
-    return match.groups() if match else [""] * 5
-
-
-def _database_name(path: str) -> str:
-    return unquote_plus(path).partition(".")[0] or "novu-db"
+def _split(url: Secret) -> tuple[str, ...]:
+    """Split a URL into scheme with credentials, hosts, path and options; empty if it is odd."""
+    match = _URL.fullmatch(_REMOVED.sub("", url.reveal()))
+    return match.groups("") if match else ("",) * 4
 
 
 def _options(query: str) -> tuple[list[str], list[str]]:
-    """Return the options that the driver can use, and the names of the others."""
+    """Return the options on how to connect, and the names of those that the driver ignores."""
     used: dict[str, str] = {}
     ignored = []
     for option in filter(None, re.split("[&;]", query)):
         name = option.partition("=")[0]
-        if name.lower() in _UNUSED:
-            continue
+        connects = _CONNECT.match(name)
         try:
             split_options(option)
-            used[name.lower()] = option
-        except (PyMongoError, ValueError, TypeError, OSError):
-            if name.lower().startswith(("tls", "ssl", "auth")):
+        except (errors.PyMongoError, ValueError, TypeError, OSError):
+            if connects:
                 message = f"MONGO_URL: the option {name} can't be used; {_DOCUMENTED}"
                 raise MongoUrlError(message) from None
             ignored.append(name)
+        if connects:
+            used[name.lower()] = option
     return [*used.values()], ignored
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a query failed, as a clause; after a fatal one the others would fail, too."""
-
-    reason: str
-    fatal: bool = False
+class QueryError(Exception):
+    """A query was not sent, or its answer can't be used: the reason as a clause."""
 
 
-TIMED_OUT = Failure("timed out; OTEL_NOVU_QUERY_TIMEOUT may be too short")
+TIMED_OUT = "timed out; OTEL_NOVU_QUERY_TIMEOUT may be too short"
 _AWAY = "the server can't be reached: "
 _LOGIN = "user, password or authSource is wrong"
-
 _BY_CODE = {
-    13: Failure("not authorised (code 13): the user needs the role read on the database"),
-    18: Failure(f"not authenticated (code 18): {_LOGIN}", fatal=True),
-    8000: Failure(f"not authenticated (code 8000): {_LOGIN}", fatal=True),  # Atlas' own
-    **dict.fromkeys((50, 202, 262), TIMED_OUT),
-    16500: Failure("the server has too much to do (code 16500)"),  # Cosmos DB's own
+    13: "not authorised (code 13): the user needs the role read on the database",
+    18: f"not authenticated (code 18): {_LOGIN}",
+    8000: f"not authenticated (code 8000): {_LOGIN}",  # Atlas' own
 }
 # The driver's monitor clears the causes of its errors: only their text is left to search.
 _BY_TEXT = (
@@ -147,33 +117,25 @@ _BY_TEXT = (
     (rf"Errno ({errno.EHOSTUNREACH}|{errno.ENETUNREACH})\b", f"{_AWAY}no route leads to it"),
     (rf"Errno {errno.ENOENT}\b", f"{_AWAY}there is no such socket"),
     (r"Errno -\d|nodename nor servname", f"{_AWAY}its name can't be resolved"),
+    ("DNS|nameservers|resolution", f"{_AWAY}its SRV record can't be resolved"),
     ("No .* for replica set", "the server is in no replica set of that name; check replicaSet"),
     ("wire version", "the server is too old for the driver: MongoDB 4.4 or newer is needed"),
+    ("must be installed|requires pymongo", "a Python package that authMechanism needs is missing"),
+    ("full error", "the server steps down or starts: no primary is elected yet"),
+    ("found yet|timed out|match selector", "timed out: the server does not answer"),
+    ("", f"{_AWAY}it closes the connection; does it want TLS?"),
 )
 
 
-def failure_of(error: Exception) -> Failure:
-    """Translate what a query raised, by type and code: its text can hold a password."""
-    if isinstance(error, NetworkTimeout | ExecutionTimeout):
+def reason_of(error: Exception) -> str:
+    """Say as a clause why a query failed, by type and code: the text can hold a password."""
+    if isinstance(error, MongoUrlError | QueryError):
+        return str(error)
+    if isinstance(error, errors.NetworkTimeout | errors.ExecutionTimeout):
         return TIMED_OUT
-    if isinstance(error, OperationFailure):
-        return _BY_CODE.get(error.code or 0, Failure(f"the server refused (code {error.code})"))
-    if isinstance(error, NotPrimaryError):
-        return Failure("the server steps down or starts: no primary is elected yet", fatal=True)
-    if isinstance(error, AutoReconnect | ConfigurationError):
-        return _connection_failure(error)
-    return Failure(f"unexpected {type(error).__name__}")
-
-
-def _connection_failure(error: Exception) -> Failure:
-    text = str(error)
-    for pattern, reason in _BY_TEXT:
-        if re.search(pattern, text):
-            return Failure(reason, fatal=True)
-    if re.search("found yet|timed out", text):
-        return Failure("timed out: the server does not answer")
-    if "match selector" in text:
-        return Failure("no server that may be read from answers")
-    if type(error.__cause__).__module__.startswith("dns."):
-        return Failure(f"{_AWAY}its SRV record can't be resolved", fatal=True)
-    return Failure(f"{_AWAY}it closes the connection; does it want TLS?", fatal=True)
+    if isinstance(error, errors.OperationFailure):
+        return _BY_CODE.get(error.code or 0, f"the server refused (code {error.code})")
+    if isinstance(error, errors.AutoReconnect | errors.ConfigurationError):
+        text = str(error)
+        return next(reason for pattern, reason in _BY_TEXT if re.search(pattern, text))
+    return f"unexpected {type(error).__name__}"
