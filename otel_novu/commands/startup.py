@@ -2,7 +2,7 @@
 
 from otel_novu.consent import BY_UNREADABLE
 from otel_novu.exporter import Exporter
-from otel_novu.log import LOG
+from otel_novu.log import LOG, sentence
 from otel_novu.reporter import memory_only
 from otel_novu.settings import Settings, SettingsError
 from otel_novu.sources.novu import MongoUrlError, check_url
@@ -24,7 +24,7 @@ def check_mongo_url(settings: Settings) -> None:
     except MongoUrlError as error:
         raise SettingsError(str(error)) from None
     for warning in warnings:
-        LOG.warning("%s", warning)
+        LOG.warning("%s", sentence(warning))
 
 
 def why_nothing_is_sent(settings: Settings) -> str:
