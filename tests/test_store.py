@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -262,7 +262,7 @@ def test_a_file_of_another_user_is_not_readable() -> None:
     with open_ground() as ground:
         Store.open(ground).close()
         seen = as_nobody(lambda: str(Store.open_read_only(ground).fault))
-    assert seen.endswith("state.db can't be read: permission denied; run as the user that owns it")
+    assert seen.endswith("unable to open database file; run as the user that owns it")
 
 
 @pytest.mark.parametrize("how", ["garbage", "cut short"])
@@ -379,16 +379,21 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_a_killed_process_left_half_written_is_not_seen(state_dir: Path) -> None:
+@pytest.mark.parametrize("open_it", [Store.open, Store.open_read_only])
+def test_what_a_killed_process_left_half_written_is_undone_once_the_disk_is_writable(
+    open_it: Callable[[Path], Store], state_dir: Path
+) -> None:
     write(state_dir, 1, 2)
     python(HALF_WRITER, state_dir / "state.db").communicate(timeout=120)
     before = contents(state_dir)
     assert before["state.db-journal"]
-    with read_only(state_dir):
-        for open_it in (Store.open_read_only, Store.open):
-            with closing(open_it(state_dir)) as store:
-                assert (waiting(store), store.read("telemetry")) == ([1, 2], ("off", True))
+    with read_only(state_dir), closing(open_it(state_dir)) as store:
+        assert (store.readable, store.read("telemetry")) == (False, (None, False))
+        assert "make the disk writable" in str(store.fault)
+        assert not add(store, 3)
         assert contents(state_dir) == before
+    with closing(open_it(state_dir)) as store:
+        assert (waiting(store), store.read("telemetry")) == ([1, 2], ("off", True))
     with closing(Store.open(state_dir)) as store:
         assert (add(store, 3), waiting(store)) == (True, [1, 2, 3])
 
@@ -449,3 +454,30 @@ def test_a_lock_file_with_garbage_names_an_unknown_owner(state_dir: Path) -> Non
         owner = lock_owner(state_dir)
     assert owner is not None
     assert owner.pid is None
+
+
+# The kernel answers ENOLCK to every flock of this process, as some network file systems do.
+WITHOUT_LOCKS = """
+import ctypes, errno, platform, struct, sys
+from pathlib import Path
+from otel_novu.state_dir import lock, lock_owner
+number = {"x86_64": 73, "aarch64": 32}[platform.machine()]
+load, jump_if_equal, answer, allow = 0x20, 0x15, 0x06, 0x7FFF0000
+steps = [(load, 0, 0, 0), (jump_if_equal, 0, 1, number), (answer, 0, 0, 0x50000 | errno.ENOLCK),
+         (answer, 0, 0, allow)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+filter = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, filter, 0, 0) == 0
+with lock(Path(sys.argv[1]), "run"):
+    print("locked by", lock_owner(Path(sys.argv[1])))
+"""
+
+
+def test_on_a_file_system_without_locks_there_is_none_and_a_warning(state_dir: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_LOCKS, str(state_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "locked by None\n"
+    assert done.stderr.splitlines() == [
+        "Run one exporter only: OTEL_NOVU_STATE_DIR has no locks (No locks available)."
+    ]
