@@ -7,6 +7,7 @@ from typing import Any
 
 import delivery_data
 import delivery_tally
+import delivery_writes
 import novu_data
 import pytest
 from bson import ObjectId, encode
@@ -227,12 +228,12 @@ def test_what_changes_late_changes_in_the_database_and_in_the_documents(
     database: Database[dict[str, Any]],
 ) -> None:
     items = delivery_data.generate_hour(1, BEGIN, 200, 2000, PLACES)
-    delivery_data.insert(database, items)
-    delivery_data.create_indexes(database)
+    delivery_writes.insert(database, items)
+    delivery_writes.create_indexes(database)
     unfinished = tally(items)["novu.job.unfinished"].total()
-    delivery_data.finish_late(database, items, seed=1)
+    delivery_writes.finish_late(database, items, seed=1)
     assert 0 < tally(items)["novu.job.unfinished"].total() < unfinished
-    left = delivery_data.delete_some(database, items, seed=1)
+    left = delivery_writes.delete_some(database, items, seed=1)
     assert len(left) < len(items)
     for name in {name for name, _ in items}:
         stored = list(database[name].find().sort("_id"))

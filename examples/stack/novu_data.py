@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.json_util import loads
-from delivery_data import ABSENT, BATCH, ODD_PROVIDERS, Deliveries, insert
+from delivery_data import ABSENT, ODD_PROVIDERS, Deliveries
 from delivery_words import WORDS
+from delivery_writes import BATCH, insert
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -49,9 +50,8 @@ _ODD_STEPS: tuple[object, ...] = (ABSENT, None, [], "in-app-step", {"0": "in-app
 _WORKFLOWS = ("Order shipped", "Welcome", "Password reset", "Weekly digest", "Invoice due")
 _TOPICS = ("orders:eu", "orders:us", "news", "incidents")
 _SYLLABLES = ("ba", "do", "fe", "ki", "lo", "mu", "na", "ri", "su", "ta", "ve", "zo")
-_FREE_FIELDS = frozenset(
-    {"payload", "data", "credentials", "stepOutput"}
-)  # users choose the names in them
+# Users choose the names in them.
+_FREE_FIELDS = frozenset({"payload", "data", "credentials", "stepOutput"})
 
 # Extended JSON without what every document has; `_Maker` replaces `$word` etc.
 _SHAPES = {
