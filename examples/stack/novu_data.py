@@ -3,8 +3,8 @@
     python examples/stack/novu_data.py --size 1000 --url mongodb://127.0.0.1/novu-db    load it
     python examples/stack/novu_data.py --write 2 --url mongodb://127.0.0.1/novu-db      add to it
 
-The documents are those of novuhq/novu in October 2024: each organization has two environments, and
-each environment its own workflows, integrations, subscribers and topics.
+The documents are those of Novu 3.15: each organization has two environments, and each environment
+its own workflows, integrations, subscribers, topics and events, an event its jobs and its message.
 """
 
 import argparse
@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.json_util import loads
+from delivery_data import ABSENT, ODD_PROVIDERS, Deliveries
+from delivery_words import WORDS
+from delivery_writes import BATCH, insert
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -31,7 +34,7 @@ Item = tuple[str, Document]
 
 SIZES = {"small": 200, "medium": 10_000, "large": 1_000_000}  # events: documents of `notifications`
 MARK = "CANARY"
-MARKED_SIZE = 10_000  # the mark leaves two bytes of an id
+MARKED_SIZE = 5_000  # the mark leaves two bytes of an id
 DEFAULT_DATABASE = "novu-db"
 
 _VALID_PROVIDER = re.compile("[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
@@ -43,14 +46,12 @@ _PROVIDERS: tuple[str, ...] = (
     "mailgun:email",
 )
 _PROVIDERS += ("africas-talking:sms", "novu-email:email", "smscountry:sms", "ozeki:sms")
-_ABSENT = object()
-_ODD_PROVIDERS: tuple[object, ...] = (_ABSENT, None, 42, "Our Own Gateway", "sendgrid\n", "a" * 65)
-_ODD_PROVIDERS += ("", ["sendgrid"])
-_ODD_STEPS: tuple[object, ...] = (_ABSENT, None, [], "in-app-step", {"0": "in-app-step"})
+_ODD_STEPS: tuple[object, ...] = (ABSENT, None, [], "in-app-step", {"0": "in-app-step"})
 _WORKFLOWS = ("Order shipped", "Welcome", "Password reset", "Weekly digest", "Invoice due")
 _TOPICS = ("orders:eu", "orders:us", "news", "incidents")
 _SYLLABLES = ("ba", "do", "fe", "ki", "lo", "mu", "na", "ri", "su", "ta", "ve", "zo")
-_FREE_FIELDS = frozenset({"payload", "data", "credentials"})  # users choose the names in them
+# Users choose the names in them.
+_FREE_FIELDS = frozenset({"payload", "data", "credentials", "stepOutput"})
 
 # Extended JSON without what every document has; `_Maker` replaces `$word` etc.
 _SHAPES = {
@@ -69,6 +70,8 @@ _SHAPES = {
         "variables": []}], "deleted": false}""",
     "step": """{"_id": {"$$oid": "$id"}, "active": true, "stepId": "$word", "type": "REGULAR",
         "filters": [], "_templateId": {"$$oid": "$id"}, "metadata": {}, "variants": []}""",
+    "preferences": """{"type": "WORKFLOW_RESOURCE",
+        "preferences": {"all": {"enabled": true}, "channels": {"sms": {"enabled": false}}}}""",
     "topics": """{"key": "", "name": "$word"}""",
     "subscribers": """{"firstName": "$word", "lastName": "$word", "phone": "+49000$number",
         "subscriberId": "", "email": "$word@example.org", "locale": "en_US",
@@ -78,6 +81,7 @@ _SHAPES = {
 }
 _TEMPLATES = {name: Template(text) for name, text in _SHAPES.items()}
 COLLECTIONS = tuple(name for name in _SHAPES if name != "step")
+COLLECTIONS += ("jobs", "messages", "executiondetails")
 
 
 class Expected(NamedTuple):
@@ -108,6 +112,8 @@ class _Maker(dict[str, str]):
 
     def everything(self, events: int) -> Iterator[Item]:
         organizations = 2 + events // 5000
+        yesterday = int(self.now.timestamp()) - 86_400 + 1
+        deliveries = Deliveries(self.random, self.id_of, yesterday)
         environments: list[_Environment] = []
         for n in range(organizations):
             pair: list[_Environment] = []
@@ -117,7 +123,9 @@ class _Maker(dict[str, str]):
                 environments += pair
         for n in range(events):
             place, index = environments[n % len(environments)], n // len(environments)
-            yield "notifications", self.event(place, index)
+            event = self.event(place, index)
+            yield "notifications", event
+            yield from deliveries.of(event, 1 + n % 4)
 
     def organization(self, n: int, pair: list[_Environment]) -> Iterator[Item]:
         """An organization with its users, and two environments with Novu's own integration."""
@@ -126,7 +134,9 @@ class _Maker(dict[str, str]):
         yield from (("users", self.make("users")) for _ in range(1 + n % 3))
         for name in ("Development", "Production"):
             parent = {"_organizationId": organization["_id"]}
-            environment = self.make("environments", parent, name=name)
+            typed = (name == "Production") == bool(n % 2)  # Novu takes the others by their name
+            kind = {"type": "prod" if n % 2 else "dev"} if typed else {}
+            environment = self.make("environments", parent, name=name, **kind)
             pair.append(_Environment({"_environmentId": environment["_id"], **parent}))
             yield "environments", environment
             yield "integrations", self.integration(pair[-1], 0, "novu:in_app")
@@ -141,20 +151,23 @@ class _Maker(dict[str, str]):
                 workflow = self.workflow(place, i)
                 place.workflows.append(workflow["_id"])
                 yield "notificationtemplates", workflow
+                ids = {**place.ids, "_templateId": workflow["_id"]}
+                yield "preferences", self.make("preferences", ids)
             yield from (("topics", self.make("topics", place.ids, key=key)) for key in _TOPICS)
             for i in range(subscribers):
                 subscriber = self.subscriber(place, i)
                 if i < 1000:  # noqa: PLR2004 - bounds the memory
                     place.subscribers.append(subscriber)
                 yield "subscribers", subscriber
-        for odd in _ODD_PROVIDERS if n == 0 else ():
+        for odd in ODD_PROVIDERS if n == 0 else ():
             yield "integrations", _with(self.integration(pair[0], 0, "x:sms"), "providerId", odd)
         for odd in _ODD_STEPS if n == 0 else ():
             yield "notificationtemplates", _with(self.workflow(pair[0], 0), "steps", odd)
 
     def integration(self, place: _Environment, index: int, provider: str) -> Document:
         name, _, channel = provider.partition(":")
-        document = self.make("integrations", place.ids, providerId=name, channel=channel)
+        more = {"providerId": name, "channel": channel, "active": index % 4 != 1}
+        document = self.make("integrations", place.ids, **more)
         return self.deletable(index, document)
 
     def workflow(self, place: _Environment, index: int) -> Document:
@@ -197,22 +210,25 @@ class _Maker(dict[str, str]):
         if index % 10 == 3:  # noqa: PLR2004 - any
             who = self.id(self.moment())
             return document | {"deleted": True, "deletedAt": self.now, "deletedBy": who}
-        return _with(document, "deleted", _ABSENT) if index % 10 == 2 else document  # noqa: PLR2004
+        return _with(document, "deleted", ABSENT) if index % 10 == 2 else document  # noqa: PLR2004
 
     def moment(self) -> datetime:
         """A time of the last month, but not of the last day."""
         return self.now - timedelta(seconds=self.random.randint(86_400, 31 * 86_400))
 
     def id(self, when: datetime) -> ObjectId:
+        return self.id_of(int(when.timestamp()))
+
+    def id_of(self, second: int) -> ObjectId:
         tail = self.random.randbytes(8)
         if self.tails:
             tail = MARK.encode() + (next(self.tails) % 2**16).to_bytes(2, "big")
-        return ObjectId(int(when.timestamp()).to_bytes(4, "big") + tail)
+        return ObjectId(second.to_bytes(4, "big") + tail)
 
 
 def _with(document: Document, name: str, value: object) -> Document:
     rest = {key: kept for key, kept in document.items() if key != name}
-    return rest if value is _ABSENT else rest | {name: value}
+    return rest if value is ABSENT else rest | {name: value}
 
 
 def _mark(value: object, numbers: Iterator[int], *, names: bool = False) -> Any:  # noqa: ANN401
@@ -226,10 +242,16 @@ def _mark(value: object, numbers: Iterator[int], *, names: bool = False) -> Any:
         return value
     return {
         _mark(key, numbers) if names else key: element
-        if key == "providerId" and is_valid_provider(element)
+        if _is_known(key, element)
         else _mark(element, numbers, names=names or key in _FREE_FIELDS)
         for key, element in value.items()
     }
+
+
+def _is_known(name: str, value: object) -> bool:
+    if name == "providerId":
+        return is_valid_provider(value)
+    return isinstance(value, str) and value in WORDS.get(name, ())
 
 
 def generate(seed: int, size: int | str, now: datetime, *, marked: bool = False) -> Iterator[Item]:
@@ -240,7 +262,7 @@ def generate(seed: int, size: int | str, now: datetime, *, marked: bool = False)
         size: how many events there are, or a name of `SIZES`; everything else grows with it.
         now: the newest documents are a day older.
         marked: for tests that look for leaks: `MARK` in every id, and in every text but valid
-            provider ids. Raises ValueError beyond `MARKED_SIZE`.
+            provider ids and `delivery_words.WORDS`. Raises ValueError beyond `MARKED_SIZE`.
     """
     events = size_of(size)
     if marked and events > MARKED_SIZE:
@@ -295,11 +317,9 @@ def load(
 
 
 def _insert(database: Database[Document], items: Iterator[Item]) -> Iterator[Item]:
-    for collection, run in itertools.groupby(items, key=lambda item: item[0]):
-        documents = (document for _, document in run)
-        while batch := list(itertools.islice(documents, 1000)):
-            database[collection].insert_many(batch, ordered=False)
-            yield from ((collection, document) for document in batch)
+    while batch := list(itertools.islice(items, BATCH)):
+        insert(database, batch)
+        yield from batch
 
 
 def write(database: Database[Document], rate: float, seconds: float) -> Mapping[str, int]:
