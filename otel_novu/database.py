@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from otel_novu.state_dir import StateDirError, check_directory, make_directory
 
-# `user_version` counts the steps; a writer runs those that are missing. The second one has to
-# decide what a reader does with an older file. No STRICT, no RETURNING: RHEL 9 has SQLite 3.34.
+# `user_version` counts the steps. A writer runs those that are missing, a reader has to do without
+# them: a step only adds columns with a default. No STRICT, no RETURNING: RHEL 9 has SQLite 3.34.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE created (figure TEXT PRIMARY KEY, total INTEGER NOT NULL, since INTEGER NOT NULL,
@@ -23,7 +23,7 @@ CREATE TABLE report (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL,
 CREATE TABLE last_attempt (scope TEXT PRIMARY KEY, read_at REAL, tried_at REAL, next_due REAL,
     endpoint TEXT, result TEXT, body BLOB) WITHOUT ROWID
 """
-_STEPS = (_SCHEMA,)
+_STEPS = (_SCHEMA, "ALTER TABLE created ADD COLUMN by_labels TEXT NOT NULL DEFAULT '[]'")
 _KEYS = {"meta": "key", "created": "figure", "report": "id", "last_attempt": "scope"}
 _HINTS = {
     sqlite3.SQLITE_BUSY: "end the process that locks it",

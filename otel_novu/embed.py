@@ -74,7 +74,8 @@ def register_usage(
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
     meter = meter_provider.get_meter(usage.SCOPE, __version__)
-    register(meter, map(_checked, usage.USAGE), _in_this_process(lambda: handle.reading))
+    rows = usage.metrics(usage.figures_in_use(delivery=used.delivery_figures))
+    register(meter, map(_checked, rows), _in_this_process(lambda: handle.reading))
     return handle
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from otel_novu.metrics.beacon import BeaconReading
-from otel_novu.metrics.queries import CountByProvider
 from otel_novu.metrics.usage import FIGURES, Figure, UsageReading
 
 Document = Mapping[str, Any]
@@ -38,12 +37,12 @@ def usage_document(usage: UsageReading) -> Document:
 
 
 def _value(figure: Figure, usage: UsageReading) -> Any:  # noqa: ANN401 - JSON
-    if not isinstance(figure.query, CountByProvider):
-        return usage.totals.get(figure.name)
-    counts = usage.providers.get(figure.name)
-    if counts is None:
+    values = usage.values.get(figure.name)
+    if values is None:
         return None
-    return [{"count": n, "providerId": provider} for provider, n in sorted(counts.items())]
+    if not figure.query.labels:
+        return values[()]
+    return [{"count": n, "providerId": labels[0]} for labels, n in sorted(values.items())]
 
 
 def _time(seconds: float) -> str:

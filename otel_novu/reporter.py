@@ -30,12 +30,15 @@ class UsageReader:
         now: Now = time.time,
         ended: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.figures = usage.figures_in_use(delivery=settings.delivery_figures)
         self.failed: Mapping[str, str] = {}  # of the last reading: figures and reasons
         self._store, self._flag, self._failures, self._ended = store, flag, failures, ended
         self._timeout = settings.query_timeout
         self._source: UsageSource | None = None
         if settings.mongo_url is not None:
-            self._source = UsageSource(settings.mongo_url, now, lambda: ended() or not flag.enabled)
+            self._source = UsageSource(
+                settings.mongo_url, now, lambda: ended() or not flag.enabled, self.figures
+            )
 
     @property
     def has_database(self) -> bool:
@@ -45,7 +48,7 @@ class UsageReader:
     @property
     def all_failed(self) -> bool:
         """Whether the last reading failed as a whole."""
-        return len(self.failed) == len(usage.FIGURES)
+        return len(self.failed) == len(self.figures)
 
     def read(self, timeout: float | None = None) -> tuple[usage.UsageReading, Created] | None:
         """Read all figures within `timeout` seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
@@ -63,14 +66,16 @@ class UsageReader:
         self.failed = round_.reasons
         if self.failed:
             hosts = where.rpartition("/")[0]
-            self._failures.failed("figures", usage.describe_failures(self.failed, hosts))
+            self._failures.failed(
+                "figures", usage.describe_failures(self.failed, len(self.figures), hosts)
+            )
         else:
             self._failures.recovered("figures", "All usage figures are read again.")
         return reading, round_.created
 
     def summary(self) -> str:
         """Say how much of the last reading succeeded, as a noun."""
-        count = len(usage.FIGURES)
+        count = len(self.figures)
         if self.all_failed:
             return f"usage report without figures (0 of {count})"
         return f"usage ({count - len(self.failed)} of {count} figures)"
@@ -117,7 +122,8 @@ class Reporter:
             return False
         if self._usage is not None:
             return switches != self._switches
-        self._usage = ReportBuilder(usage.SCOPE, usage.USAGE, self._resource, self._started)
+        rows = usage.metrics(self.usage.figures)
+        self._usage = ReportBuilder(usage.SCOPE, rows, self._resource, self._started)
         return True
 
     def report(self, scope: str, timeout: float | None = None, *, retry: bool = False) -> None:

@@ -38,6 +38,7 @@ class Settings:
     instance_id: UUID | None
     anonymize: bool
     query_timeout: float
+    delivery_figures: bool
     spool_max_age: float
     spool_max_bytes: int
     interval: float
@@ -99,6 +100,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS, "off"),
     Variable("OTEL_NOVU_QUERY_TIMEOUT", partial(_quantity, {"": 1}, 0.001, 600),
              "seconds, from 0.001 to less than 600", "5"),
+    Variable("OTEL_NOVU_DELIVERY_FIGURES", _FLAG, _FLAG_WORDS, "on"),
     Variable("OTEL_NOVU_SPOOL_MAX_AGE", partial(_quantity, _AGE, 1, 366 * 86400 + 1),
              "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d", "7d"),
     Variable("OTEL_NOVU_SPOOL_MAX_BYTES", partial(_quantity, _SIZE, 2**16, 2**40 + 1),
@@ -160,6 +162,7 @@ def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: 
         instance_id=get("OTEL_NOVU_INSTANCE_ID"),
         anonymize=get("OTEL_NOVU_ANONYMIZE"),
         query_timeout=get("OTEL_NOVU_QUERY_TIMEOUT"),
+        delivery_figures=get("OTEL_NOVU_DELIVERY_FIGURES"),
         spool_max_age=get("OTEL_NOVU_SPOOL_MAX_AGE"),
         spool_max_bytes=int(get("OTEL_NOVU_SPOOL_MAX_BYTES")),
         interval=get("OTEL_METRIC_EXPORT_INTERVAL"),

@@ -1,6 +1,7 @@
 """The state of one exporter: identity, admin setting, counters, reports."""
 
 import hmac
+import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,12 +29,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CreatedCount:
-    """Documents counted from `since` to before `until` (Unix time, seconds)."""
+    """Documents counted from `since` to before `until` (Unix time, seconds).
+
+    All of them, or `by` the values of their labels.
+    """
 
     total: int
     since: int
     until: int
     paused: bool = False
+    by: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +210,23 @@ class Store(Database):
     def _counts(self) -> dict[str, CreatedCount]:
         if self._database and self.get("database") not in (None, self._database):
             return {}
-        return {row[0]: CreatedCount(*row[1:]) for row in self._table("created").values()}
+        return {row[0]: _count(*row[1:]) for row in self._table("created").values()}
 
     def _created_rows(self, created: Mapping[str, CreatedCount]) -> dict[str, Rows]:
         if not created:
             return {}
         rows: Rows = dict.fromkeys([*self._known["created"], *self._changes["created"]])
-        rows |= {name: (name, *astuple(count)) for name, count in created.items()}
+        rows |= {
+            name: (
+                name,
+                each.total,
+                each.since,
+                each.until,
+                each.paused,
+                json.dumps([*each.by.items()]),
+            )
+            for name, each in created.items()
+        }
         database: Rows = {"database": ("database", self._database)} if self._database else {}
         return {"created": rows, "meta": database}
 
@@ -223,3 +238,8 @@ class Store(Database):
     def save_last_attempt(self, attempt: LastAttempt) -> None:
         """Store the last attempt."""
         self._write(last_attempt={attempt.scope: astuple(attempt)})
+
+
+def _count(total: int, since: int, until: int, paused: int, by: str = "[]") -> CreatedCount:
+    totals = {tuple(labels): number for labels, number in json.loads(by)}
+    return CreatedCount(total, since, until, bool(paused), totals)

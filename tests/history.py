@@ -13,7 +13,9 @@ from stack import COLLECTOR_CONFIG, Binaries, Collector, Prometheus, ask_prometh
 from otel_novu.metrics import beacon
 from otel_novu.metrics import usage as usage_rows
 from otel_novu.metrics.beacon import BeaconReading, DeliveryCounts, Host
-from otel_novu.metrics.usage import FIGURES, Created, UsageReading
+from otel_novu.metrics.queries import Values
+from otel_novu.metrics.usage import NOVU as FIGURES
+from otel_novu.metrics.usage import UsageReading
 from otel_novu.report import ReportBuilder, make_resource
 
 HOUR = 3600.0
@@ -99,8 +101,11 @@ class Reporter:
         durations = {name: 0.01 + len(name) / 1000 for name in names}
         reading = UsageReading(at, {}, {}, {}, durations, failures)
         if not failed:
-            totals, providers = dict(self._novu.totals), {PROVIDERS: self._providers()}
-            reading = UsageReading(at, totals, providers, self._created(at), durations, failures)
+            values: dict[str, Values] = {name: {(): n} for name, n in self._novu.totals.items()}
+            values[PROVIDERS] = {(name,): n for name, n in self._providers().items()}
+            created, since = self._created(at)
+            since_each = dict.fromkeys(created, since)
+            reading = UsageReading(at, values | created, since_each, {}, durations, failures)
         self._send(
             ReportBuilder(usage_rows.SCOPE, usage_rows.USAGE, self._resource, at), reading, at
         )
@@ -115,12 +120,12 @@ class Reporter:
         self._seen |= self._novu.providers.keys()
         return dict.fromkeys(self._seen, 0) | self._novu.providers
 
-    def _created(self, at: float) -> dict[str, Created]:
+    def _created(self, at: float) -> tuple[dict[str, Values], float]:
         if self._watch is None:
             self._watch = at, Counter(self._novu.created)
         since, before = self._watch
         names = [figure.name for figure in FIGURES if figure.name.endswith(".created")]
-        return {name: Created(self._novu.created[name] - before[name], since) for name in names}
+        return {name: {(): self._novu.created[name] - before[name]} for name in names}, since
 
     def _send(self, builder: ReportBuilder[Any], reading: object, at: float) -> None:
         built = builder.build(reading, at)

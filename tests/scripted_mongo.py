@@ -63,20 +63,24 @@ def serving(**changes: Document | Exception) -> Answers:
     A change is for a command, or for a command on one collection: `count_users=...`.
     """
     listed = rows(*({"name": name} for name in ("users", "notifications", "topics")))
-    providers = rows({"largest": [{"_id": "novu", "n": 3}], "rest": []})
-    all_changes: dict[str, Document | Exception] = {
-        "listCollections": listed,
-        "aggregate": rows({"_id": None, "n": 3}),
-        "aggregate_integrations": providers,
-        **changes,
-    }
+    all_changes: dict[str, Document | Exception] = {"listCollections": listed, **changes}
 
     def script(command: Document) -> Document:
         name = next(iter(command))
         answer = all_changes.get(f"{name}_{command[name]}", all_changes.get(name))
+        if answer is None and name == "aggregate":
+            return _aggregated(command["pipeline"][-1])
         return answering(**({} if answer is None else {name: answer}))(command)
 
     return script
+
+
+def _aggregated(last: Document) -> Document:
+    if "$facet" in last:
+        return rows({"largest": [{"_id": {"l0": "novu"}, "n": 3}], "rest": []})
+    if "$project" in last:
+        return rows({"t": datetime(2025, 12, 1, tzinfo=UTC)})
+    return rows({"_id": None, "n": 3})
 
 
 def rows(*documents: Document) -> Document:

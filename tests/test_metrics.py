@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from otel_novu.metrics.beacon import BEACON, BeaconReading, DeliveryCounts, Host
+from otel_novu.metrics.labels import OTHER, UNKNOWN
 from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
-from otel_novu.metrics.queries import OTHER, UNKNOWN
-from otel_novu.metrics.usage import FIGURES, USAGE, Created, UsageReading, describe_failures
+from otel_novu.metrics.usage import FIGURES, USAGE, Figure, UsageReading, describe_failures
 
 TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
 ROWS = {row.name: row for row in TABLES}
@@ -20,15 +20,22 @@ GOLDEN = Path(__file__).parent / "golden" / "reports.json"
 HOST = Host(1, 2, "db-1", "10.0.0.7", "linux", "6.1.0")
 BEACON_READING = BeaconReading(1.8e9, HOST, usage_enabled=True, delivery=DeliveryCounts(1, 2, 3, 4))
 NAMES = [figure.name for figure in FIGURES]
+
+
+def words(figure: Figure, number: int) -> tuple[str, ...]:
+    labels = figure.query.labels
+    return tuple((label.words or ("sendgrid", UNKNOWN, OTHER))[number] for label in labels)
+
+
 USAGE_READING = UsageReading(
     timestamp=1.8e9,
-    totals={name: 5 for name in NAMES if name.endswith(".count") and name != "integration.count"},
-    providers={"integration.count": {"sendgrid": 2, UNKNOWN: 1, OTHER: 3}},
-    created={name: Created(7, 1.7e9) for name in NAMES if name.endswith(".created")},
+    values={f.name: {words(f, n): 7 for n in (0, 1)} for f in FIGURES},
+    since=dict.fromkeys(NAMES, 1.7e9),
+    lags=dict.fromkeys(NAMES, 0.0),
     durations=dict.fromkeys(NAMES, 0.25),
     failures=dict.fromkeys(NAMES, 0),
 )
-NOTHING = replace(USAGE_READING, totals={}, providers={}, created={}, durations={}, failures={})
+NOTHING = UsageReading(1.8e9, {}, {}, {}, {}, {})
 
 
 def test_the_rows_are_the_metrics_of_the_golden_reports_in_their_order() -> None:
@@ -38,10 +45,15 @@ def test_the_rows_are_the_metrics_of_the_golden_reports_in_their_order() -> None
             monotonic = metric.get("sum", {}).get("isMonotonic", False)
             kind = "gauge" if "gauge" in metric else "counter" if monotonic else "up-down counter"
             found.append((metric["name"], metric.get("unit", ""), metric["description"], kind))
+    named = {name for name, *_ in found}
     assert found == [
         (row.name, row.unit, row.description, row.instrument.value.removeprefix("observable "))
         for row in ROWS.values()
+        if row.name in named
     ]
+    # Only counters by labels have no point before something was counted.
+    for row in (ROWS[name] for name in ROWS.keys() - named):
+        assert (row.instrument, bool(row.attributes)) == (Instrument.COUNTER, True)
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -56,7 +68,8 @@ def test_every_row_is_documented_and_reads_points_of_its_schema(row: Metric[Any]
 
 
 def test_what_is_not_known_is_absent() -> None:
-    assert {row.name for row in USAGE if list(row.read(NOTHING))} == {"novu.usage.timestamp"}
+    names = {row.name for row in USAGE if list(row.read(NOTHING))}
+    assert names == {"novu.usage.timestamp", "novu.usage.figures.read"}
     unknown = replace(BEACON_READING, host=replace(HOST, ip=None, memory_free=None), delivery=None)
     absent = {row.name for row in BEACON if not list(row.read(unknown))}
     assert absent == {
@@ -149,4 +162,4 @@ def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
     ],
 )
 def test_failed_figures_are_one_sentence(reasons: dict[str, str], expected: str) -> None:
-    assert describe_failures(reasons, "db:27017") == expected
+    assert describe_failures(reasons, len(FIGURES), "db:27017") == expected

@@ -30,7 +30,7 @@ from stack import free_port
 
 from otel_novu.metrics.usage import FIGURES
 from otel_novu.settings import Secret
-from otel_novu.sources.mongo import MongoUrlError, address, check_url
+from otel_novu.sources.mongo import TIMED_OUT, MongoUrlError, address, check_url
 from otel_novu.sources.novu import read_round
 
 SECRET = "s3cretW0rd"

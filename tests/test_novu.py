@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -28,8 +27,8 @@ from scripted_mongo import (
 )
 from servers import eventually
 
-from otel_novu.metrics.queries import PROVIDER_FORM
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES, Created
+from otel_novu.metrics.queries import CreatedIn, Values
+from otel_novu.metrics.usage import COLLECTIONS, FIGURES, NOVU, Figure
 from otel_novu.settings import Secret
 from otel_novu.sources.novu import Round, UsageSource, check_url, queries, read_round
 from otel_novu.store import CreatedCount
@@ -38,7 +37,11 @@ Counts = Mapping[str, CreatedCount]
 
 SECRET = "s3cretW0rd"
 NAMES = {figure.name for figure in FIGURES}
-CREATED = {name for name in NAMES if name.endswith(".created")}
+WINDOWED = {figure.name for figure in FIGURES if isinstance(figure.query, CreatedIn)}
+OWN = {figure.name for figure in NOVU}
+CREATED = OWN & WINDOWED
+TOTALS = [figure.name for figure in FIGURES if figure.field and not figure.query.labels]
+PROVIDERS = "integration.count"
 TIMEOUT = 60.0  # of a round: these tests prove figures, not speed
 STALL = 45.0  # a busy machine may stall
 NOW = HELLO["localTime"].timestamp()
@@ -48,25 +51,38 @@ AUTH = "not authenticated (code 18): user, password or authSource is wrong"
 
 
 def read(
-    url: str, created: Counts | None = None, timeout: float = TIMEOUT, now: float | None = None
+    url: str,
+    created: Counts | None = None,
+    timeout: float = TIMEOUT,
+    now: float | None = None,
+    figures: Sequence[Figure] = FIGURES,
 ) -> Round:
     began = time.monotonic()
     clock = time.time() if now is None else now
-    read = read_round(Secret(url), created or {}, timeout, lambda: clock)
+    read = read_round(Secret(url), created or {}, timeout, lambda: clock, figures=figures)
     assert time.monotonic() - began < timeout + STALL
     assert SECRET not in repr(read)
-    assert read.durations.keys() == NAMES
-    known = {*read.totals, *read.providers, *(CREATED & read.created.keys())}
-    assert NAMES - known <= read.reasons.keys()
+    names = {figure.name for figure in figures}
+    assert read.durations.keys() == names
+    assert names - read.values.keys() <= read.reasons.keys()
     return read
 
 
+def totals(values: Mapping[str, Values]) -> dict[str, float]:
+    return {name: values[name][()] for name in TOTALS if name in values}
+
+
+def providers(values: Mapping[str, Values]) -> dict[str, float]:
+    return {labels[0]: number for labels, number in values[PROVIDERS].items()}
+
+
 def read_scripted(
-    script: Answers, options: str = "", created: Counts | None = None, timeout: float = TIMEOUT
+    script: Answers, created: Counts | None = None, timeout: float = TIMEOUT
 ) -> Round:
+    """Read Novu's own figures from a server that answers as a script says."""
     with scripted_mongo(script) as server:
-        url = f"mongodb://127.0.0.1:{server.port}/novu-db{options}"
-        return read(url, created, timeout, NOW)
+        url = f"mongodb://127.0.0.1:{server.port}/novu-db"
+        return read(url, created, timeout, NOW, NOVU)
 
 
 def until(second: float, names: set[str] = CREATED) -> dict[str, CreatedCount]:
@@ -92,7 +108,7 @@ def test_the_totals_are_those_of_novus_own_queries(
     database.notificationtemplates.insert_many(workflows)
     round_ = read(mongo_url)
     assert (round_.reasons, round_.collections) == ({}, frozenset(COLLECTIONS))
-    assert round_.totals == {
+    assert totals(round_.values) == {
         "user.count": database.users.estimated_document_count(),
         "organization.count": database.organizations.estimated_document_count(),
         "workflow.count": database.notificationtemplates.estimated_document_count(),
@@ -113,7 +129,7 @@ def test_providers_are_counted_and_free_text_never_leaves_the_server(
     documents += [{"providerId": each} for each in [*valid, *free, *odd]]
     database.integrations.insert_many(documents)
     with MongoProxy(mongo_url) as proxy:
-        counts = read(proxy.url).providers["integration.count"]
+        counts = providers(read(proxy.url).values)
     expected = {"novu": 2, "africas-talking": 1, "a" * 64: 1, "0.b_c-d": 1}
     assert counts == {**expected, "unknown": 2, "other": len(free) + len(odd)}
     assert b"Upper" not in proxy.answered
@@ -125,11 +141,11 @@ def test_of_many_providers_the_two_hundred_largest_are_named_and_a_gone_one_is_0
     ids = [f"p{n:03d}" for n in range(250) for _ in range(1 + (n >= 240))]
     database.integrations.insert_many([{"providerId": provider} for provider in ids])
     source = UsageSource(Secret(mongo_url), time.time, lambda: False)
-    counts = source.read({}, TIMEOUT)[0].providers["integration.count"]
+    counts = providers(source.read({}, TIMEOUT)[0].values)
     assert (len(counts), sum(counts.values()), counts["other"]) == (201, len(ids), 50)
     assert all(counts[f"p{n}"] == 2 for n in range(240, 250))
     database.integrations.delete_many({})
-    gone = source.read({}, TIMEOUT)[0].providers["integration.count"]
+    gone = providers(source.read({}, TIMEOUT)[0].values)
     assert gone == dict.fromkeys(counts, 0)
 
 
@@ -139,8 +155,8 @@ def test_collections_that_are_missing_beside_others_are_0(
     database.topics.insert_many([{} for _ in range(3)])
     round_ = read(mongo_url)
     assert (round_.reasons, round_.collections) == ({}, frozenset({"topics"}))
-    assert {name for name, count in round_.totals.items() if count} == {"topic.count"}
-    assert round_.providers == {"integration.count": {}}
+    assert {name for name, count in totals(round_.values).items() if count} == {"topic.count"}
+    assert providers(round_.values) == {}
 
 
 def test_a_database_without_novus_collections_fails_every_figure_and_moves_no_window(
@@ -182,15 +198,17 @@ def test_only_the_commands_that_are_shown_are_sent_and_only_counts_come_back(
 ) -> None:
     novu_data.load(database, seed=3, size=60, now=datetime.now(UTC))
     now = int(time.time())
+    delays = {f.name: f.query.delay for f in FIGURES if isinstance(f.query, CreatedIn)}
+    created = {n: CreatedCount(5, 1, now - delay - 940) for n, delay in delays.items()}
     with MongoProxy(mongo_url, ALLOWED) as proxy:
-        assert read(proxy.url, until(now - 1000), now=now).reasons == {}
+        assert read(proxy.url, created, now=now).reasons == {}
         eventually(lambda: proxy.open, lambda number: number == 0)  # none is left between rounds
     assert proxy.broken == []
     assert novu_data.MARK.encode() not in proxy.answered  # it is in every text and every `_id`
     sent = [comparable(json_util.dumps(each)) for each in proxy.commands if "lsid" in each]
     lines = queries(Secret(proxy.url), TIMEOUT, (now - 1000, now - 60))
     assert sent == list(map(comparable, lines))
-    assert all(each["comment"] == "otel-novu" for each in sent[1:])
+    assert all(each["comment"] == "otel-novu" for each in sent)
     batches = [answer["cursor"]["firstBatch"] for answer in proxy.answers if "cursor" in answer]
     for row in [row for batch in batches for row in batch]:
         for group in [*row["largest"], *row["rest"]] if "largest" in row else [row]:
@@ -201,15 +219,22 @@ def comparable(line: str) -> Document:
     """A command without what changes from round to round."""
     document: Document = json.loads(line)
     assert 0 < document.pop("maxTimeMS") <= TIMEOUT * 1000
+    if "$gte" in line:  # the window of its own figure
+        document["pipeline"][0]["$match"].pop("_id")
     return {key: value for key, value in document.items() if key not in {"lsid", "$readPreference"}}
 
 
 def check_group(group: Document) -> None:
-    if group.keys() == {"_id", "n"}:
-        assert isinstance(group["n"], int)
-        assert group["_id"] is None or re.fullmatch(PROVIDER_FORM, group["_id"])
-    else:
-        assert group["name"] in COLLECTIONS
+    """Check that a row of an answer has numbers, times and known words only."""
+    words = group.pop("_id", None) if "n" in group else None
+    known = [label.pattern for figure in FIGURES for label in figure.query.labels]
+    for word in (words or {}).values():
+        assert any(pattern.fullmatch(word) for pattern in known)
+    for name, value in group.items():
+        if isinstance(value, str):  # of the list of collections
+            assert value in {*COLLECTIONS, "collection"}
+        else:
+            assert isinstance(value, int | float | datetime), (name, value)
 
 
 def test_created_is_exact_with_insertions_deletions_and_a_new_client_each_round(
@@ -258,8 +283,11 @@ def test_each_collection_is_counted_to_the_second_and_only_by_objectids(
         ids += [made_at(second) for second in [*edges, *[begin + 5] * number]]
         database[collection].insert_many([{"_id": each} for each in ids])
     source = UsageSource(Secret(mongo_url), lambda: begin + 20_000.0, lambda: False)
-    expected = {name: Created(5 + 4 + number, 1) for number, name in enumerate(of)}
-    assert source.read(until(begin), TIMEOUT)[0].created == expected
+    reading = source.read(until(begin), TIMEOUT)[0]
+    assert {name: reading.values[name] for name in of} == {
+        name: {(): 5 + 4 + number} for number, name in enumerate(of)
+    }
+    assert {reading.since[name] for name in of} == {1}
 
 
 # --- a server that fails as a script says --------------------------------------------------------
@@ -278,12 +306,13 @@ def test_a_figure_that_the_server_refuses_is_absent_and_spares_the_others(
 ) -> None:
     with scripted_mongo(serving(count_users=failing(code, SECRET))) as server:
         url = Secret(f"mongodb://127.0.0.1:{server.port}")
-        source = UsageSource(url, lambda: NOW, lambda: False)
+        source = UsageSource(url, lambda: NOW, lambda: False, NOVU)
         for number in (1, 2):
             reading, round_ = source.read({}, TIMEOUT)
             assert round_.reasons == {"user.count": reason}
-            assert ("user.count" in reading.totals, reading.totals["topic.count"]) == (False, 1)
-            assert reading.failures == {**dict.fromkeys(NAMES, 0), "user.count": number}
+            assert "user.count" not in reading.values
+            assert reading.values["topic.count"] == {(): 1}
+            assert reading.failures == dict.fromkeys(OWN, 0) | {"user.count": number}
 
 
 def test_collections_that_hang_spare_the_others() -> None:
@@ -312,7 +341,7 @@ def test_a_connection_that_breaks_is_tried_once_more() -> None:
         ({"count_users": {"ok": 1.0, "n": "many"}}, {"user.count"}),
         ({"count_users": {"ok": 1.0}}, {"user.count"}),
         ({"aggregate_integrations": rows({"largest": None})}, {"integration.count"}),
-        ({"hello": {**HELLO, "localTime": None}}, NAMES),
+        ({"hello": {**HELLO, "localTime": None}}, OWN),
     ],
 )
 def test_an_odd_answer_fails_its_figures_alone(
@@ -324,17 +353,17 @@ def test_an_odd_answer_fails_its_figures_alone(
 def test_without_a_list_of_collections_every_figure_fails() -> None:
     # A 0 may be that of somebody else's database.
     round_ = read_scripted(serving(listCollections=failing(16500)))
-    assert round_.reasons == dict.fromkeys(NAMES, BUSY)
-    assert (round_.totals, round_.created) == ({}, {})
+    assert round_.reasons == dict.fromkeys(OWN, BUSY)
+    assert (round_.values, round_.created) == ({}, {})
 
 
 def test_once_cancelled_no_query_is_sent_and_the_remaining_figures_are_absent() -> None:
     with scripted_mongo(serving()) as server:
         url = Secret(f"mongodb://127.0.0.1:{server.port}")
-        source = UsageSource(url, lambda: NOW, lambda: server.names().count("count") > 1)
+        source = UsageSource(url, lambda: NOW, lambda: server.names().count("count") > 1, NOVU)
         reading, round_ = source.read(until(NOW - 1000), TIMEOUT)
-    assert reading.totals.keys() == {"user.count", "organization.count"}
-    assert round_.reasons == dict.fromkeys(NAMES - reading.totals.keys(), "cancelled")
+    assert reading.values.keys() == {"user.count", "organization.count"}
+    assert round_.reasons == dict.fromkeys(OWN - reading.values.keys(), "cancelled")
     assert server.names().count("count") == 2
     assert set(reading.failures.values()) == {0}
 
@@ -345,7 +374,7 @@ def test_a_long_gap_is_caught_up_as_far_as_the_time_allows_and_goes_on_in_the_ne
     def script(command: Document) -> Document:
         if "$gte" in str(command) and next(windows) >= 20:
             raise Hang
-        return serving(aggregate=rows({"n": 3}), aggregate_integrations=rows())(command)
+        return serving()(command)
 
     first = read_scripted(script, created=until(NOW - 60 - 10 * 3600), timeout=4)
     assert first.reasons == {}
@@ -386,7 +415,7 @@ def test_totals_prefer_secondaries_and_windows_end_with_what_the_server_has(
 
     with scripted_mongo(script) as server:
         url = f"mongodb://127.0.0.1:{server.port}/?replicaSet=rs&readPreference=nearest"
-        round_ = read(url, until(NOW - 1000), timeout=8, now=NOW)
+        round_ = read(url, until(NOW - 1000), timeout=8, now=NOW, figures=NOVU)
     assert round_.created["event.created"].until == NOW - 60 - (500 if secondary else 0)
     reads = [each for each in server.commands if {"count", "aggregate"} & each.keys()]
     modes = [each["$readPreference"]["mode"] for each in reads]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -42,27 +43,18 @@ def test_what_the_host_can_not_tell_is_null() -> None:
         assert document[field] is None
 
 
-def usage() -> UsageReading:
-    return UsageReading(
-        timestamp=AT + 16,
-        totals={
-            "event.count": 1,
-            "organization.count": 1,
-            "subscriber.count": 1,
-            "topic.count": 3,
-            "workflow.step.count": 10,
-            "user.count": 3,
-            "workflow.count": 6,
-        },
-        providers={"integration.count": {"novu": 1, "example": 1}},
-        created={},
-        durations={},
-        failures={},
-    )
+def usage(values: dict[str, Any]) -> UsageReading:
+    return UsageReading(AT + 16, values, {}, {}, {}, {})
+
+
+TOTALS = {"event": 1, "organization": 1, "subscriber": 1, "topic": 3, "user": 3, "workflow": 6}
+VALUES: dict[str, Any] = {f"{name}.count": {(): count} for name, count in TOTALS.items()}
+VALUES |= {"workflow.step.count": {(): 10}}
+BY_PROVIDER = {"integration.count": {("novu",): 1, ("example",): 1}}
 
 
 def test_the_usage_is_the_document_of_novus_documentation_to_the_letter() -> None:
-    assert json.dumps(usage_document(usage())) == (
+    assert json.dumps(usage_document(usage(VALUES | BY_PROVIDER))) == (
         '{"eventCount": 1, "integrationCount": [{"count": 1, "providerId": "example"}, '
         '{"count": 1, "providerId": "novu"}], "orgCount": 1, "subscriberCount": 1, '
         '"timestamp": "2024-10-04T11:54:30", "topicCount": 3, "totalSteps": 10, '
@@ -71,7 +63,7 @@ def test_the_usage_is_the_document_of_novus_documentation_to_the_letter() -> Non
 
 
 def test_a_figure_that_failed_is_null_and_the_others_stand() -> None:
-    document = usage_document(replace(usage(), totals={"user.count": 3}, providers={}))
+    document = usage_document(usage({"user.count": {(): 3}}))
     assert document["userCount"] == 3
     assert document["eventCount"] is None
     assert document["integrationCount"] is None

@@ -235,7 +235,7 @@ def spoil(path: Path, how: str) -> None:
         path.write_bytes(b"no database at all" * 500)
     elif how == "newer":
         with closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA user_version = 2")
+            db.execute("PRAGMA user_version = 99")
     else:
         os.truncate(path, 0 if how == "empty" else path.stat().st_size // 2 + 100)
 

@@ -8,9 +8,10 @@ from textwrap import indent
 from typing import Any
 
 from otel_novu.metrics.beacon import BEACON
+from otel_novu.metrics.labels import FIGURE, PROVIDER
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
-from otel_novu.metrics.usage import FIGURE, PROVIDER, USAGE
+from otel_novu.metrics.usage import USAGE
 
 SELECTOR = 'job=~"$job",instance=~"$instance"'
 COUNTS = "2h"  # how long a reading counts as current: one report may be missing
@@ -28,8 +29,8 @@ USAGE_ENABLED = "novu.usage.enabled"
 HOST_INFO = "novu.host.info"
 INTEGRATIONS = "novu.integration.count"
 
-PROVIDER_LABEL = prometheus_label(PROVIDER)
-FIGURE_LABEL = prometheus_label(FIGURE)
+PROVIDER_LABEL = prometheus_label(PROVIDER.key)
+FIGURE_LABEL = prometheus_label(FIGURE.key)
 
 
 def series(row: str) -> str:

@@ -9,9 +9,10 @@ from pymongo.database import Database
 from stack import ask_prometheus
 
 from otel_novu.metrics.beacon import BEACON
-from otel_novu.metrics.metric import Metric
+from otel_novu.metrics.labels import PROVIDER
+from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
-from otel_novu.metrics.usage import PROVIDER, USAGE
+from otel_novu.metrics.usage import USAGE
 
 Answers = Mapping[str, int | Mapping[str, int]]
 
@@ -61,6 +62,9 @@ def read_table(database: Database[Document], prometheus: str, instance: str) -> 
         name = prometheus_name(row)
         query = f'last_over_time({name}{{job="novu",instance="{instance}"}}[65m])'
         found = ask_prometheus(prometheus, query)
+        if not found and row.attributes and row.instrument is Instrument.COUNTER:
+            lines.append(Line(name, "", "", "nothing counted yet"))
+            continue
         expected = answers.get(row.field, _FIXED.get(row.name))
         if isinstance(expected, Mapping):
             lines += _provider_lines(name, expected, found)
@@ -72,7 +76,7 @@ def read_table(database: Database[Document], prometheus: str, instance: str) -> 
 def _provider_lines(
     name: str, expected: Mapping[str, int], found: Sequence[Document]
 ) -> Iterator[Line]:
-    label = prometheus_label(PROVIDER)
+    label = prometheus_label(PROVIDER.key)
     seen = {entry["metric"][label]: [float(entry["value"][1])] for entry in found}
     for provider in sorted({*expected, *seen}):  # one that is gone is sent as 0
         yield _line(f"{name}{{{provider}}}", expected.get(provider, 0), seen.get(provider, []))

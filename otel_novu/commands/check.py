@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from otel_novu.commands.output import row
+from otel_novu.commands.output import row, utc
 from otel_novu.commands.running import decided, write_fault
 from otel_novu.commands.startup import NO_DATABASE
 from otel_novu.consent import BY_UNREADABLE, read_decision
 from otel_novu.identity import INSTANCE_ID
 from otel_novu.log import sentence
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES
+from otel_novu.metrics.metric import Instrument
+from otel_novu.metrics.queries import Values
+from otel_novu.metrics.usage import COLLECTIONS, Figure, figures_in_use
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, describe
 from otel_novu.settings import Settings
@@ -77,9 +79,13 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
     except MongoUrlError as error:
         yield BAD_INPUT, "database", str(error)
         return
-    round_ = read_round(url, store.created(address(url)), settings.query_timeout, time.time)
+    figures, created = (
+        figures_in_use(delivery=settings.delivery_figures),
+        store.created(address(url)),
+    )
+    round_ = read_round(url, created, settings.query_timeout, time.time, figures=figures)
     causes = set(round_.reasons.values())
-    if len(round_.reasons) == len(FIGURES) and len(causes) == 1:
+    if len(round_.reasons) == len(figures) and len(causes) == 1:
         yield FAIL, "database", f"{address(url)}: {causes.pop()}"
         return
     yield PASS, "database", f"{address(url)} answers"
@@ -92,13 +98,19 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
 
 
 def _figures(round_: Round) -> Iterator[Finding]:
-    values = {name: sum(counts.values()) for name, counts in round_.providers.items()}
-    values |= {name: count.total for name, count in round_.created.items()} | round_.totals
-    for name in (figure.name for figure in FIGURES):
-        if name in round_.reasons:
-            yield FAIL, f"novu.{name}", round_.reasons[name]
+    for figure in round_.figures:
+        subject = f"novu.{figure.name}"
+        if figure.name in round_.reasons:
+            yield FAIL, subject, round_.reasons[figure.name]
         else:
-            yield PASS, f"novu.{name}", f"{values[name]}  ({1000 * round_.durations[name]:.0f} ms)"
+            value = _value(figure, round_.values[figure.name])
+            yield PASS, subject, f"{value}  ({1000 * round_.durations[figure.name]:.0f} ms)"
+
+
+def _value(figure: Figure, values: Values) -> str:
+    if figure.query.instrument is Instrument.GAUGE:
+        return ", ".join(f"{labels[0]} {utc(time)}" for labels, time in values.items()) or "none"
+    return str(int(sum(values.values())))
 
 
 def _collector(settings: Settings) -> Finding:

@@ -61,7 +61,8 @@ def _queries(settings: Settings) -> int:
         return fail("Neither MONGO_URL nor MONGO_URL_FILE is set: no database is read.")
     end = int(time.time()) - 60
     window = (end - int(settings.interval), end)
-    print(*queries(settings.mongo_url, settings.query_timeout, window), sep="\n")
+    figures = usage.figures_in_use(delivery=settings.delivery_figures)
+    print(*queries(settings.mongo_url, settings.query_timeout, window, figures), sep="\n")
     return 0
 
 
@@ -70,6 +71,7 @@ class _Preview:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._started = settings, time.time()
+        self._figures = usage.figures_in_use(delivery=settings.delivery_figures)
         with closing(Store.open_read_only(settings.state_dir)) as store:
             self.exit_code = _note_examples(settings, store)
             self._instance = instance_id(settings, store)
@@ -87,18 +89,22 @@ class _Preview:
             off = f"Usage figures are off ({decision.by}): they are neither read nor sent."
             note(f"{NO_DATABASE}: they are absent." if decision.enabled else off)
             return None
-        source = UsageSource(url, time.time, lambda: False)
+        source = UsageSource(url, time.time, lambda: False, self._figures)
         where = address(url)
         reading, round_ = source.read(store.created(where), self._settings.query_timeout)
         if round_.reasons:
-            note(usage.describe_failures(round_.reasons, where.rpartition("/")[0]))
+            note(
+                usage.describe_failures(
+                    round_.reasons, len(self._figures), where.rpartition("/")[0]
+                )
+            )
             self.exit_code = 1
         return reading
 
     def documents(self) -> Iterator[Document]:
         """Return the reports as Novu documents them."""
         yield beacon_document(self._beacon, self._instance)
-        if self._usage is not None and (self._usage.totals or self._usage.providers):
+        if self._usage is not None and self._usage.values:
             yield usage_document(self._usage)
 
     def requests(self) -> Iterator[bytes]:
@@ -110,7 +116,8 @@ class _Preview:
         beacons = ReportBuilder(beacon.SCOPE, beacon.BEACON, resource, self._started)
         bodies = [beacons.build(self._beacon, self._beacon.timestamp).body]
         if self._usage is not None:
-            usages = ReportBuilder(usage.SCOPE, usage.USAGE, resource, self._started)
+            rows = usage.metrics(self._figures)
+            usages = ReportBuilder(usage.SCOPE, rows, resource, self._started)
             bodies.append(usages.build(self._usage, self._usage.timestamp).body)
         yield from (body for body in bodies if body is not None)
 

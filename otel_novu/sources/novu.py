@@ -1,24 +1,25 @@
 """Novu's database: one round of queries reads all usage figures."""
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
-from functools import partial
 
 import pymongo
 from bson import ObjectId, json_util
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.read_preferences import PrimaryPreferred, SecondaryPreferred
 
-from otel_novu.metrics.queries import CountByProvider, CreatedIn, Estimate, Stage, Total
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES, Created, Figure, UsageReading
+from otel_novu.metrics.labels import OTHER
+from otel_novu.metrics.queries import CreatedIn, Values
+from otel_novu.metrics.usage import COLLECTIONS, FIGURES, NOVU, Figure, UsageReading
 from otel_novu.settings import Secret
 from otel_novu.sources import mongo
-from otel_novu.sources.created import add, next_window, watch
+from otel_novu.sources.created import add, lag, next_window, watch
 from otel_novu.sources.mongo import Document, MongoUrlError, QueryError, address, check_url
 from otel_novu.store import CreatedCount
 
@@ -31,6 +32,7 @@ Mode = PrimaryPreferred | SecondaryPreferred
 
 _SHORTEST = 0.02  # seconds: for less, the driver could send `maxTimeMS: 0`, no limit at all
 _SHARE = 3  # a third of the time left, so that a query that hangs spares the others
+_NAMESPACE_NOT_FOUND = 26
 _PRIMARY, _SECONDARY = PrimaryPreferred(), SecondaryPreferred()
 _HELLO: Document = {"hello": 1}
 _LISTING: Document = {
@@ -39,65 +41,89 @@ _LISTING: Document = {
     "filter": {"name": {"$in": list(COLLECTIONS)}},
     "nameOnly": True,
     "authorizedCollections": True,
-    "comment": mongo.APP_NAME,
 }
-_CREATED = [figure for figure in FIGURES if isinstance(figure.query, CreatedIn)]
-# The fast ones first: the others get the time that they leave.
-_TOTALS = [figure for figure in FIGURES if isinstance(figure.query, Estimate)]
-_TOTALS += [figure for figure in FIGURES if figure not in [*_TOTALS, *_CREATED]]
-_NAMES = [figure.name for figure in FIGURES]
+# Without them it is not Novu's database.
+_OWN = {name for figure in NOVU for name in figure.query.collections}
 
 
 @dataclass(slots=True)
 class Round:
     """The answers of one round; a figure that failed is absent and has a reason."""
 
+    figures: Sequence[Figure]  # to be read
     read_at: float  # Unix time, seconds
     created: dict[str, CreatedCount]  # advanced by what was counted
-    totals: dict[str, int] = field(default_factory=dict)
-    providers: dict[str, dict[str, int]] = field(default_factory=dict)
-    durations: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0.0))
+    values: dict[str, Values] = field(default_factory=dict)
+    lags: dict[str, float] = field(default_factory=dict)  # seconds
+    durations: dict[str, float] = field(default_factory=dict)  # seconds
     reasons: dict[str, str] = field(default_factory=dict)
     collections: frozenset[str] | None = None  # of Novu's, those that exist; None: not known
 
+    def fail(self, reason: str) -> None:
+        """Let every figure fail for the same reason."""
+        self.values, self.reasons = {}, {figure.name: reason for figure in self.figures}
+
 
 class UsageSource:
-    """Reads the usage figures, and remembers failures and providers until the process ends."""
+    """Reads the usage figures, and remembers failures and labels until the process ends."""
 
-    def __init__(self, url: Secret, now: Clock, cancelled: Cancelled) -> None:
-        self.url, self._now, self._cancelled = url, now, cancelled
-        self._failures = dict.fromkeys(_NAMES, 0)
-        self._providers: dict[str, dict[str, int]] = {}
+    def __init__(
+        self, url: Secret, now: Clock, cancelled: Cancelled, figures: Sequence[Figure] = FIGURES
+    ) -> None:
+        self.url, self.figures, self._now, self._cancelled = url, figures, now, cancelled
+        self._failures = {figure.name: 0 for figure in figures}
+        self._seen: dict[str, Values] = {}
 
     def read(self, created: Counts, timeout: float) -> tuple[UsageReading, Round]:
         """Read all figures within `timeout` seconds; see `read_round`."""
-        read = read_round(self.url, created, timeout, self._now, self._cancelled)
+        read = read_round(self.url, created, timeout, self._now, self._cancelled, self.figures)
         for name in read.reasons:
             self._failures[name] += not self._cancelled()
-        for name, providers in read.providers.items():
-            gone = dict.fromkeys(self._providers.get(name, ()), 0)
-            self._providers[name] = gone | providers  # 0 for those that were there before
-        counts = {f.name: read.created[f.name] for f in _CREATED if f.name not in read.reasons}
+        values = {
+            figure.name: self._with_zeros(figure, read.values[figure.name])
+            for figure in self.figures
+            if figure.name in read.values
+        }
         reading = UsageReading(
             timestamp=read.read_at,
-            totals=read.totals,
-            providers={name: self._providers[name] for name in read.providers},
-            created={name: Created(each.total, each.since) for name, each in counts.items()},
+            values=values,
+            since={name: count.since for name, count in read.created.items() if name in values},
+            lags=read.lags,
             durations=read.durations,
             failures=dict(self._failures),
         )
         return reading, read
 
+    def _with_zeros(self, figure: Figure, values: Values) -> Values:
+        """Add 0 for what was there before, and for what a closed list also has."""
+        labels = figure.query.labels
+        if not labels or figure.unit in {"s", "By"}:
+            return values
+        if isinstance(figure.query, CreatedIn):
+            known = [(*each[:-1], word) for each in values for word in labels[-1].words]
+        else:
+            known = [*itertools.product(*(label.words for label in labels))]
+        kept = [each for each in known if OTHER not in each]
+        self._seen[figure.name] = dict.fromkeys([*self._seen.get(figure.name, ()), *kept], 0.0)
+        self._seen[figure.name] |= dict.fromkeys(values, 0.0)
+        return self._seen[figure.name] | values
+
 
 def read_round(
-    url: Secret, created: Counts, timeout: float, now: Clock, cancelled: Cancelled = lambda: False
+    url: Secret,
+    created: Counts,
+    timeout: float,
+    now: Clock,
+    cancelled: Cancelled = lambda: False,
+    figures: Sequence[Figure] = FIGURES,
 ) -> Round:
-    """Read all figures within `timeout` seconds; never raises.
+    """Read the figures within `timeout` seconds; never raises.
 
     A resolver that hangs holds a thread of the driver's, which no time limit reaches, but not
     the round. Once `cancelled` returns true, no further query is sent.
     """
-    round_ = Round(now(), dict(created))
+    round_ = Round(figures, now(), dict(created))
+    round_.durations = {figure.name: 0.0 for figure in figures}
     deadline = time.monotonic() + timeout
     try:
         database, _ = mongo.open_database(url, timeout)
@@ -107,7 +133,7 @@ def read_round(
             with suppress(PyMongoError), pymongo.timeout(0.5):
                 database.client.close()
     except Exception as error:  # noqa: BLE001 - the driver's, or because of an odd answer
-        round_.reasons = dict.fromkeys(_NAMES, mongo.reason_of(error))
+        round_.fail(mongo.reason_of(error))
     return round_
 
 
@@ -124,79 +150,97 @@ class _Reader:
     def read(self) -> None:
         """Read clock and collections, the totals, then the created documents."""
         # More time than the others, because every figure fails without these.
-        clock = min(self.round.read_at, _server_time(*self._send(_HELLO, 2)))
-        self.round.collections = frozenset(row["name"] for row in self._send(_LISTING, 2))
-        if not self.round.collections:
+        with self._share(2):
+            clock = min(self.round.read_at, _server_time(*self._send(_HELLO)))
+        with self._share(2):
+            names = frozenset(row["name"] for row in self._send(_LISTING))
+        self.round.collections = names
+        if not names & _OWN:
             reason = f'none of Novu\'s collections exist in database "{self.database.name}"'
             raise QueryError(f"{reason}: wrong database?")
-        for figure in _TOTALS:
-            with self._reading(figure):
-                rows = self._send(_command(figure.query), _SHARE, _SECONDARY)
-                if isinstance(figure.query, CountByProvider):
-                    self.round.providers[figure.name] = figure.query.counts(rows)
-                else:
-                    self.round.totals[figure.name] = _sum(rows)
-        pending = deque(_CREATED)
+        for figure in (each for each in self.round.figures if not _is_created(each)):
+            with self._reading(figure, _SHARE):
+                answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
+                self.round.values[figure.name] = figure.query.values(answers)
+        pending = deque(filter(_is_created, self.round.figures))
         while pending:
             figure = pending.popleft()
-            with self._reading(figure):
-                if self._count_window(figure, clock, len(pending) + 1):
+            with self._reading(figure, len(pending) + 1):
+                if self._count_window(figure, clock):
                     pending.append(figure)
 
-    def _count_window(self, figure: Figure, clock: float, waiting: int) -> bool:
+    def _count_window(self, figure: Figure, clock: float) -> bool:
         """Count the next window of created documents, if there is one."""
-        count = watch(self.round.created.get(figure.name), clock)
+        query, name = figure.query, figure.name
+        assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
+        count = watch(self.round.created.get(name), clock)
         if count is None:
             raise QueryError("the clock of this machine or of the database is not set")
-        self.round.created[figure.name] = count
-        window = next_window(count, clock)
+        self.round.created[name] = count
+        self.round.lags[name] = lag(count, clock - query.delay)
+        self.round.values[name] = dict(count.by) if query.labels else {(): count.total}
+        window = next_window(count, clock - query.delay)
         if window is None:
             return False
-        rows = self._send(_command(figure.query, window), waiting)
-        self.round.created[figure.name] = add(count, _sum(rows), window[1])
-        self.advanced.add(figure.name)
+        answers = [self._send(each) for each in query.commands(_ids(*window))]
+        self.round.created[name] = count = add(count, query.values(answers), window[1])
+        self.round.lags[name] = lag(count, clock - query.delay)
+        self.round.values[name] = dict(count.by) if query.labels else {(): count.total}
+        self.advanced.add(name)
         return True
 
     @contextmanager
-    def _reading(self, figure: Figure) -> Iterator[None]:
-        """Measure a figure's queries, and keep the reason if they fail."""
+    def _reading(self, figure: Figure, waiting: int) -> Iterator[None]:
+        """Limit and measure a figure's queries, and keep the reason if they fail."""
         began = time.monotonic()
         try:
-            yield
+            with self._share(waiting):
+                yield
         except Exception as error:  # noqa: BLE001 - the driver's, or because of an odd answer
             if figure.name not in self.advanced:
                 self.round.reasons[figure.name] = mongo.reason_of(error)
+                self.round.values.pop(figure.name, None)
         self.round.durations[figure.name] += time.monotonic() - began
 
-    def _send(self, command: Document, waiting: int, mode: Mode = _PRIMARY) -> list[Document]:
-        """Send a command within its share of the time left; the last one gets all of it."""
+    @contextmanager
+    def _share(self, waiting: int) -> Iterator[None]:
+        """Grant a share of the time that is left; the last one gets all of it."""
         left = self.deadline - time.monotonic()
-        if self.cancelled():
-            raise QueryError("cancelled")
         if left < _SHORTEST:
             raise QueryError(mongo.TIMED_OUT)
-        send = partial(self.database.command, dict(command), read_preference=mode)
         with pymongo.timeout(max(_SHORTEST, left / min(_SHARE, waiting))):
+            yield
+
+    def _send(self, command: Document, mode: Mode = _PRIMARY) -> list[Document]:
+        """Send a command; a collection that is missing has no rows."""
+        if self.cancelled():
+            raise QueryError("cancelled")
+        for retried in (False, True):
             try:
-                answer = send()
+                answer = self.database.command(_commented(command), read_preference=mode)
+                return answer["cursor"]["firstBatch"] if "cursor" in answer else [answer]
             except AutoReconnect:  # the connection broke
-                answer = send()
-        return answer["cursor"]["firstBatch"] if "cursor" in answer else [answer]
+                if retried:
+                    raise
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_NOT_FOUND:
+                    raise
+                break
+        return []
 
 
-def _command(query: Total | CreatedIn, window: tuple[int, int] = (0, 0)) -> Document:
-    """Return the command of a query; the window, in Unix time, is that of created documents."""
-    if isinstance(query, Estimate):
-        return {"count": query.collection, "comment": mongo.APP_NAME}
-    if isinstance(query, CreatedIn):
-        # An ObjectId begins with the second in which it was made.
-        first, end = (ObjectId(second.to_bytes(4, "big") + bytes(8)) for second in window)
-        match = {"$match": {"_id": {"$gte": first, "$lt": end}}}
-        pipeline: list[Stage] = [match, {"$group": {"_id": None, "n": {"$sum": 1}}}]
-    else:
-        pipeline = query.pipeline()
-    aggregate = {"aggregate": query.collection, "pipeline": pipeline, "comment": mongo.APP_NAME}
-    return {**aggregate, "cursor": {"batchSize": 1000}}  # all rows at once: `_send` reads no more
+def _is_created(figure: Figure) -> bool:
+    return isinstance(figure.query, CreatedIn)
+
+
+def _commented(command: Document) -> Document:
+    return {**command, "comment": mongo.APP_NAME}
+
+
+def _ids(first: int, end: int) -> Document:
+    """Match a window in Unix time: an ObjectId begins with the second in which it was made."""
+    ids = [ObjectId(second.to_bytes(4, "big") + bytes(8)) for second in (first, end)]
+    return {"_id": {"$gte": ids[0], "$lt": ids[1]}}
 
 
 def _server_time(hello: Document) -> float:
@@ -207,14 +251,14 @@ def _server_time(hello: Document) -> float:
     return float(min(times).replace(tzinfo=UTC).timestamp())
 
 
-def _sum(rows: list[Document]) -> int:
-    return sum(int(row["n"]) for row in rows)
-
-
-def queries(url: Secret, timeout: float, window: tuple[int, int]) -> list[str]:
+def queries(
+    url: Secret, timeout: float, window: tuple[int, int], figures: Sequence[Figure] = FIGURES
+) -> list[str]:
     """Return the commands of a round as Extended JSON, `maxTimeMS` being the most it can be."""
-    figures = (_command(figure.query, window) for figure in (*_TOTALS, *_CREATED))
+    commands = [_HELLO, _LISTING]
+    for query in (figure.query for figure in sorted(figures, key=_is_created)):
+        match = _ids(*window)
+        commands += query.commands(match) if isinstance(query, CreatedIn) else query.commands()
     every = {"maxTimeMS": int(timeout * 1000), "$db": address(url).rpartition("/")[2]}
-    commands = [{**command, **every} for command in (_HELLO, _LISTING, *figures)]
     options = json_util.RELAXED_JSON_OPTIONS
-    return [json_util.dumps(command, json_options=options) for command in commands]
+    return [json_util.dumps(_commented(each) | every, json_options=options) for each in commands]
