@@ -32,6 +32,8 @@ _HINTS = {
 }
 _NO_DAMAGE = (OSError, StateDirError, sqlite3.OperationalError)  # full, read-only, locked
 
+_BUSY_TIMEOUT = 5.0  # seconds that one process waits for another's transaction
+
 Rows = dict[Any, tuple[Any, ...] | None]  # by key; None: deleted
 
 
@@ -157,8 +159,8 @@ class Database:
             disk.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
             (version,) = disk.execute("PRAGMA user_version").fetchone()
             if not 0 < version <= len(_STEPS):
-                what = "of a newer" if version else "not of any"
-                raise sqlite3.DatabaseError(f"it is {what} otel-novu (schema {version})")
+                what = "of a newer otel-novu" if version else "no database of otel-novu"
+                raise sqlite3.DatabaseError(f"it is {what} (schema {version})")
             if not self._sound and disk.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("it is damaged")
             self._sound = True
@@ -168,7 +170,7 @@ class Database:
 def _connect(path: Path) -> sqlite3.Connection:
     # Writable if it can be, also to read: SQLite undoes what a killed process left half written.
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, timeout=5.0, isolation_level=None, uri=True)
+    return sqlite3.connect(uri, timeout=_BUSY_TIMEOUT, isolation_level=None, uri=True)
 
 
 def _migrate(db: sqlite3.Connection) -> None:
