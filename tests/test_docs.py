@@ -22,7 +22,7 @@ import yaml
 from pymongo.database import Database
 from receivers import HttpSink
 from servers import ExporterRunner, PrometheusClient, RunningExporter
-from stack import Servers
+from stack import Servers, build
 
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Metric
@@ -366,3 +366,27 @@ def test_what_operators_ask_is_answered_within_two_clicks(page: str, answer: str
 def test_every_page_is_in_the_index_and_the_readme_is_short() -> None:
     assert {file.name for file in DOCS.glob("*.md")} - {"README.md"} <= links_of(INDEX)
     assert len(README.splitlines()) < 120
+
+
+@pytest.mark.contract
+def test_the_errors_by_provider_include_a_provider_that_failed_for_the_first_time(
+    tmp_path: Path,
+) -> None:
+    [query] = blocks(PAGES[INDEX], "promql")
+    email, sms = (
+        f'{{novu_channel="{channel}",novu_provider_id="{provider}"}}'
+        for channel, provider in (("email", "sendgrid"), ("sms", "twilio"))
+    )
+    series = 'novu_message_created_total{novu_message_status="error",job="novu",'
+    inputs = [(series + email[1:], "5+1x30"), (series + sms[1:], "_x20 3 4x9")]
+    expected = {"labels": email, "value": 24}, {"labels": sms, "value": 4}
+    case = {
+        "interval": "1h",
+        "input_series": [{"series": name, "values": values} for name, values in inputs],
+        "promql_expr_test": [{"expr": query, "eval_time": "30h", "exp_samples": expected}],
+    }
+    document = {"evaluation_interval": "1h", "tests": [case]}
+    (tmp_path / "test.yml").write_text(json.dumps(document))
+    command = [str(build().promtool), "test", "rules", "test.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
