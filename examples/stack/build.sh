@@ -37,7 +37,7 @@ collector)
   use_go
   cd "$work"
   GOBIN=$work/builder go install "go.opentelemetry.io/collector/cmd/builder@v$VERSION"
-  builder/builder --config="$MANIFEST"
+  builder/builder --config="$(dirname "$0")/builder.yaml"
   mv out/otelcol "$into"
   ;;
 esac

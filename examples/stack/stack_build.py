@@ -31,6 +31,7 @@ FERRETDB_VERSION = "v2.7.0"
 SUITES = ("forky", "sid")
 POSTGRES_BIN = "/usr/lib/postgresql/18/bin/"
 DEBIAN_PACKAGES = ("postgresql-18-documentdb", "prometheus")
+SECONDS = {"debian": 60, "ferretdb": 60, "collector": 180}
 
 # Test data need not survive a power cut. DocumentDB counts a collection by PostgreSQL's row
 # statistics, and exactly where there are none. Other sessions update these up to ten seconds late,
@@ -147,37 +148,57 @@ def locked(name: str, progress: Progress) -> Iterator[int]:
         yield file.fileno()
 
 
+def build_debian(
+    name: str, suites: Sequence[str], packages: Sequence[str], progress: Progress = print
+) -> Path:
+    """The folder of a Debian system with these packages; built if it is missing."""
+    root = cache_dir() / f"{name}-{short_hash(repr((suites, packages)))}" / "root"
+    if not root.exists():
+        with locked("build", progress) as lock:
+            variables = {"SUITES": " ".join(suites), "PACKAGES": ",".join(packages)}
+            _build_part("debian", root, progress, lock, variables)
+    return root
+
+
 def _build_missing(progress: Progress, parts: Binaries, lock: int) -> None:
-    work = cache_dir() / "work"
-    remove_tree(work)
-    for path, seconds, variables in (
-        (parts.chroot, 60, {"SUITES": " ".join(SUITES), "PACKAGES": ",".join(DEBIAN_PACKAGES)}),
-        (parts.ferretdb, 60, {"VERSION": FERRETDB_VERSION}),
-        (parts.collector, 180, {"VERSION": collector_version(), "MANIFEST": str(BUILDER_MANIFEST)}),
+    debian = {"SUITES": " ".join(SUITES), "PACKAGES": ",".join(DEBIAN_PACKAGES)}
+    for part, path, variables in (
+        ("debian", parts.chroot, debian),
+        ("ferretdb", parts.ferretdb, {"VERSION": FERRETDB_VERSION}),
+        ("collector", parts.collector, {"VERSION": collector_version()}),
     ):
-        if not path.exists():
-            name = path.parent.name.partition("-")[0]
-            progress(f"building {name} (about {seconds} s)")
-            (work / name).mkdir(parents=True)
-            _run_build(name, work / name, lock, {"PYTHON": sys.executable, **variables})
-            (work / name).rename(path.parent)
+        _build_part(part, path, progress, lock, variables)
     if not parts.template.exists():
         _make_template(parts)
-    remove_tree(work)
 
 
-def _run_build(name: str, into: Path, lock: int, variables: dict[str, str]) -> None:
-    if name == "debian":
-        need_root("Building the database")
-    log, env = cache_dir() / f"{name}.log", {**os.environ, **variables}
-    command = [str(HERE / "build.sh"), name, str(into)]
+def _build_part(
+    part: str, path: Path, progress: Progress, lock: int, variables: dict[str, str]
+) -> None:
+    """Build the folder that has `path`, unless it is there."""
+    if path.exists():
+        return
+    into = cache_dir() / "work" / path.parent.name.partition("-")[0]
+    progress(f"building {into.name} (about {SECONDS[part]} s)")
+    remove_tree(into.parent)
+    into.mkdir(parents=True)
+    _run_build(part, into, lock, {"PYTHON": sys.executable, **variables})
+    into.rename(path.parent)
+    remove_tree(into.parent)
+
+
+def _run_build(part: str, into: Path, lock: int, variables: dict[str, str]) -> None:
+    if part == "debian":
+        need_root(f"Building the {into.name} system")
+    log, env = cache_dir() / f"{into.name}.log", {**os.environ, **variables}
+    command = [str(HERE / "build.sh"), part, str(into)]
     with log.open("wb") as out:
         # If this process is killed, the next build waits for the command, which has the lock.
         done = subprocess.run(
             command, env=env, stdout=out, stderr=out, pass_fds=[lock], check=False
         )
     if done.returncode:
-        raise StackError(f"Building {name} failed; see {log}")
+        raise StackError(f"Building {into.name} failed; see {log}")
 
 
 def need_root(what: str) -> None:
