@@ -110,7 +110,8 @@ VARIABLES: tuple[Variable, ...] = (
              "A file with that URL, such as a container secret, instead of `MONGO_URL`."),
     Variable("OTEL_NOVU_STATE_DIR", otlp.path, "the path of a directory, without ~",
              "Where instance id, admin setting, counters and undelivered reports are kept.",
-             unset="`$XDG_STATE_HOME/otel-novu`, else `~/.local/state/otel-novu`"),
+             unset="`$STATE_DIRECTORY` (systemd sets it), else `$XDG_STATE_HOME/otel-novu`, else "
+             "`~/.local/state/otel-novu`"),
     Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73",
              "`service.instance.id` of every report.",
              unset="made once, kept in the state directory"),
@@ -203,6 +204,9 @@ def _read_url(file: Path) -> Secret:
 
 
 def _state_dir(texts: Mapping[str, str], home: Path) -> Path:
+    systemd = Path(texts.get("STATE_DIRECTORY", "").partition(":")[0])
+    if systemd.is_absolute():
+        return systemd
     xdg = Path(texts.get("XDG_STATE_HOME", ""))
     # The XDG Base Directory Specification ignores a relative path.
     return (xdg if xdg.is_absolute() else home / ".local" / "state") / "otel-novu"
