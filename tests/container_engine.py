@@ -18,8 +18,8 @@ from stack_build import (
     StackError,
     binaries,
     build_debian,
-    locked,
 )
+from stack_cache import locked
 from stack_servers import Server
 
 STAND_INS = Path(__file__).parent / "stand_ins"

@@ -109,7 +109,10 @@ def test_the_network_policy_admits_every_port_that_the_documentation_names() -> 
         variables_of(pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] for pod in (DEPLOYMENT, DAEMON_SET)
     ]
     pages = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
-    lines = [*endpoints, *re.findall(r"^.*(?:OTLP_ENDPOINT|MONGO_URL).*$", "\n".join(pages), re.M)]
+    lines = [
+        *endpoints,
+        *re.findall(r"^.*(?:OTLP_ENDPOINT|MONGO_URL).*$", "\n".join(pages), re.MULTILINE),
+    ]
     urls = re.findall(r"(?:https?|mongodb)://[\w.@:%-]*?:(\d{2,5})\b", "\n".join(lines))
     assert {int(port) for port in urls} <= {port for port, _ in ports}
 

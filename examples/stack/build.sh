@@ -33,6 +33,10 @@ ferretdb)
   use_go
   go install "github.com/FerretDB/FerretDB/v2/cmd/ferretdb@$VERSION"
   ;;
+actionlint)
+  use_go
+  go install "github.com/rhysd/actionlint/cmd/actionlint@$VERSION"
+  ;;
 collector)
   use_go
   cd "$work"

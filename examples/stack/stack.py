@@ -26,15 +26,11 @@ from pathlib import Path
 from stack_build import (
     HERE,
     Binaries,
-    Progress,
     StackError,
     binaries,
     build,
-    cache_dir,
-    locked,
-    remove_tree,
-    short_hash,
 )
+from stack_cache import Progress, cache_dir, locked, remove_tree, short_hash
 from stack_docker import (
     COMPOSE,
     PORTS,

@@ -5,7 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from stack_build import HERE, Progress, StackError
+from stack_build import HERE, StackError
+from stack_cache import Progress
 from stack_servers import HOST, answers, poll
 
 COMPOSE = ["docker", "compose", "-f", str(HERE / "compose.yaml")]
