@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -18,6 +19,7 @@ from stack_build import (
     StackError,
     binaries,
     build_debian,
+    launch_command,
 )
 from stack_cache import locked
 from stack_servers import Server
@@ -174,6 +176,17 @@ def provide(docker: Docker, image: str, base: str) -> None:
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     words += [f"--build-context=native-{name}={folder}" for name, folder in folders.items()]
     docker("build", f"--target={target}", f"--tag={image}", *words, str(STAND_INS))
+
+
+@contextmanager
+def forwarded(listen: str, target: str) -> Iterator[None]:
+    """Forward connections from an address of the machine to another one."""
+    command = [sys.executable, str(STAND_INS / "forward.py"), listen, target]
+    with subprocess.Popen(launch_command(command, death_signal=signal.SIGKILL)) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def _can_start() -> None:

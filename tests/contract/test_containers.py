@@ -8,8 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,14 +19,11 @@ from urllib.request import urlopen
 
 import novu_data
 import pytest
-import stack as stack_module
 import yaml
-from container_engine import DATABASE_PORT, STAND_INS, Docker, engine, provide
+from container_engine import DATABASE_PORT, Docker, engine, forwarded, provide
 from pymongo import MongoClient
 from servers import PrometheusClient, eventually
 from stack import PORTS, Database, Servers, StackError, build, free_port
-from stack_build import launch_command
-from stack_servers import port_is_free
 
 from otel_novu.version import __version__
 
@@ -84,17 +79,6 @@ def docker() -> Iterator[Docker]:
         for image in {service["image"] for service in services(STACK).values()} - {IMAGE}:
             provide(docker, image, BASE)
         yield docker
-
-
-@contextmanager
-def forwarded(listen: str, target: str) -> Iterator[None]:
-    """Forward connections from an address of the machine to another one."""
-    command = [sys.executable, str(STAND_INS / "forward.py"), listen, target]
-    with subprocess.Popen(launch_command(command, death_signal=signal.SIGKILL)) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -283,27 +267,29 @@ def test_the_override_beside_novus_compose_file_reaches_the_collector_that_it_na
             docker(*words, "exec", "-T", "otel-novu", "otel-novu", command)
 
 
-def test_the_stack_runs_natively_where_an_engine_can_pull_no_image(
-    stack: Servers, tmp_path: Path
+def syscalls(group: str) -> set[str]:
+    """The system calls that systemd's filter means by a name such as @system-service."""
+    command = ["systemd-analyze", "syscall-filter", "--no-pager", group]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    words = [line.strip() for line in lines[1:] if line.strip() and "#" not in line]
+    return {call for word in words for call in (syscalls(word) if word[0] == "@" else {word})}
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_system_calls_that_the_systemd_unit_allows_are_enough(
+    protocol: str, docker: Docker, stack: Servers, reachable: dict[str, str], tmp_path: Path
 ) -> None:
-    assert stack
-    fake = tmp_path / "docker"
-    fake.write_text(
-        textwrap.dedent("""\
-        #!/bin/sh
-        case "$*" in
-          info|"compose version") ;;
-          *" config --images "*) echo mongo:8.0.17 ;;
-          *) echo "no such host" >&2; exit 1 ;;
-        esac
-        """)
-    )
-    fake.chmod(0o755)
-    names = [f"TEST_{name.upper()}" for name in stack_module.ADDRESSES]
-    env = {**os.environ, **dict.fromkeys(names, ""), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = [sys.executable, stack_module.__file__, "up"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    unit = (ROOT / "examples" / "systemd" / "otel-novu.service").read_text()
+    allowed, denied = re.findall(r"^SystemCallFilter=(~?@.*)", unit, re.MULTILINE)
+    calls = syscalls(allowed) | syscalls("@default")
+    for group in denied[1:].split():
+        calls -= syscalls(group)
+    profile = {"names": sorted(calls), "action": "SCMP_ACT_ALLOW"}
+    file = tmp_path / "seccomp.json"
+    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [profile]}))
+    endpoint = stack.otlp_grpc if protocol == "grpc" else stack.otlp_http
+    env = {**reachable, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    given = [f"--env={n}={v}" for n, v in {**env, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}.items()]
+    options = ["--rm", "--network=host", f"--security-opt=seccomp={file}", *OPTIONS, *given]
+    done = docker("run", *options, IMAGE, "once", check=False)
     assert done.returncode == 0, done.stderr
-    assert "Docker can't pull mongo:8.0.17, so the servers run natively" in done.stdout
-    addresses = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=http" in line)
-    assert not port_is_free(urlsplit(addresses["TEST_OTLP_HTTP"]).port or 0)
