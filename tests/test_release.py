@@ -47,8 +47,8 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     shutil.copytree(ROOT / "examples", folder / "examples")
     (folder / "otel_novu").mkdir()
-    names = ["otel_novu/version.py", "pyproject.toml", "collector-config.yaml", "Makefile"]
-    for name in (*names, "requirements-dev.txt"):
+    (folder / "otel_novu" / "version.py").write_text(f'__version__ = "{__version__}"\n')
+    for name in ("pyproject.toml", "collector-config.yaml", "Makefile", "requirements-dev.txt"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "CHANGELOG.md").write_text(CHANGELOG)
     return folder
