@@ -181,6 +181,9 @@ def _read_url(file: Path) -> Secret:
 
 
 def _state_dir(texts: Mapping[str, str], home: Path) -> Path:
+    systemd = Path(texts.get("STATE_DIRECTORY", "").partition(":")[0])
+    if systemd.is_absolute():
+        return systemd
     xdg = Path(texts.get("XDG_STATE_HOME", ""))
     # The XDG Base Directory Specification ignores a relative path.
     return (xdg if xdg.is_absolute() else home / ".local" / "state") / "otel-novu"

@@ -162,7 +162,8 @@ def test_a_compose_file_fits_its_schema_and_pins_images(file: Path) -> None:
 def test_an_exporter_accepts_its_environment_and_the_telemetry_flag_reaches_it(
     file: Path, given: Mapping[str, str], flag: object, tmp_path: Path
 ) -> None:
-    known = {*SETTINGS, *PORTS, "OTEL_NOVU_STACK_GRAFANA_PORT"}
+    known = {*SETTINGS, *PORTS, "OTEL_NOVU_STACK_GRAFANA_PORT", "NOVU_RESOURCE_ATTRIBUTES"}
+    known -= {"OTEL_RESOURCE_ATTRIBUTES"}  # docker compose sets it for itself
     interpolation = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
     assert {name for name, _ in interpolation.findall(file.read_text())} <= known
     environ = {
@@ -185,6 +186,16 @@ def test_an_exporter_has_a_volume_for_its_state_and_no_other_right(file: Path) -
     assert rights == (True, ["ALL"], ["no-new-privileges:true"])
     assert not {"user", "ports", "networks", "network_mode"} & service.keys()
     assert file == STACK or list(services(file)) == ["otel-novu"]  # beside Novu's own
+
+
+def test_the_override_waits_for_novus_database() -> None:
+    healthy = {"mongodb": {"condition": "service_healthy"}}
+    assert exporter_of(OVERRIDE)["depends_on"] == healthy
+
+
+@pytest.mark.parametrize("name", ["sample-data", "traffic"])
+def test_what_runs_another_program_has_no_health_check_of_the_image(name: str) -> None:
+    assert services(STACK)[name]["healthcheck"] == {"disable": True}
 
 
 def test_the_stack_mounts_what_exists_waits_for_what_it_needs_and_is_open_here_only() -> None:

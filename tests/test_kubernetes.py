@@ -1,19 +1,25 @@
 import json
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
+from prometheusrule import generate
 from servers import ExporterRunner
 
 from otel_novu.settings import load
 from otel_novu.version import __version__
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+FOLDER = ROOT / "examples" / "kubernetes"
+# Of kinds that Kubernetes itself has no schema for.
+OTHERS = ("kustomization.yaml", "prometheusrule.yaml")
+FILES = [file for file in sorted(FOLDER.glob("*.yaml")) if file.name not in OTHERS]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 # The newest four releases that the schemas are packaged for; Kubernetes maintains three.
 VERSIONS = list(dict.fromkeys(kubernetes_validate.utils.all_versions()))[-4:]
@@ -89,6 +95,49 @@ def test_beacons_read_no_usage_and_carry_the_name_of_their_node(tmp_path: Path) 
     assert (settings.telemetry, settings.mongo_url) == (False, None)
     assert settings.resource_attributes["k8s.node.name"] == "of-the-node"
     assert settings.service_name != "novu"
+
+
+def test_the_volume_can_be_had_of_most_storage_drivers() -> None:
+    assert BY_KIND["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_the_network_policy_admits_every_port_that_the_documentation_names() -> None:
+    [egress] = BY_KIND["NetworkPolicy"]["spec"]["egress"]
+    ports = {(port["port"], port["protocol"]) for port in egress["ports"]}
+    assert ports == {(53, "UDP"), *((port, "TCP") for port in (53, 443, 4317, 4318, 27017))}
+    endpoints = [
+        variables_of(pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] for pod in (DEPLOYMENT, DAEMON_SET)
+    ]
+    pages = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    lines = [
+        *endpoints,
+        *re.findall(r"^.*(?:OTLP_ENDPOINT|MONGO_URL).*$", "\n".join(pages), re.MULTILINE),
+    ]
+    urls = re.findall(r"(?:https?|mongodb)://[\w.@:%-]*?:(\d{2,5})\b", "\n".join(lines))
+    assert {int(port) for port in urls} <= {port for port, _ in ports}
+
+
+def test_the_kustomization_has_the_usage_manifest_and_only_files_that_exist() -> None:
+    text = (FOLDER / "kustomization.yaml").read_text()
+    kustomization = yaml.safe_load(text)
+    assert kustomization["resources"] == ["usage.yaml"]
+    named = set(re.findall(r"- (\w+\.yaml)", text))
+    assert named == {file.name for file in FILES} | {"prometheusrule.yaml"}
+    assert kustomization["images"] == [{"name": "otel-novu", "newTag": __version__}]
+    if kubectl := shutil.which("kubectl"):
+        command = [kubectl, "kustomize", str(FOLDER)]
+        built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        usage = list(yaml.safe_load_all((FOLDER / "usage.yaml").read_text()))
+        assert {m["kind"] for m in yaml.safe_load_all(built)} == {m["kind"] for m in usage}
+
+
+def test_the_prometheus_rule_has_the_alerts_as_they_are() -> None:
+    written = (FOLDER / "prometheusrule.yaml").read_text()
+    assert written == generate(), "run `python examples/kubernetes/prometheusrule.py`"
+    rule = yaml.safe_load(written)
+    alerts = yaml.safe_load((ROOT / "examples" / "prometheus" / "alerts.yml").read_text())
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"] == {"groups": alerts["groups"]}
 
 
 @pods

@@ -87,6 +87,7 @@ def test_quotes_inside_a_value_stay() -> None:
         ("OTEL_NOVU_STATE_DIR", "/var/lib/x", "state_dir", Path("/var/lib/x")),
         ("OTEL_NOVU_STATE_DIR", "state dir", "state_dir", NOWHERE / "state dir"),
         ("XDG_STATE_HOME", "/xdg", "state_dir", Path("/xdg/otel-novu")),
+        ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b", "state_dir", Path("/var/lib/a")),
         ("XDG_STATE_HOME", "xdg", "state_dir", Path("/home/u/.local/state/otel-novu")),
         ("OTEL_NOVU_INSTANCE_ID", UUID_TEXT.upper(), "instance_id", UUID(UUID_TEXT)),
         ("OTEL_NOVU_QUERY_TIMEOUT", "2.5", "query_timeout", 2.5),

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pymongo
 import pytest
@@ -157,3 +159,27 @@ def test_a_reused_process_id_is_not_a_running_server(tmp_path: Path) -> None:
         (tmp_path / "run" / f"{name}.json").write_text(text)
     done = run_stack("env", OTEL_NOVU_CACHE=str(tmp_path))
     assert done.stderr == "Not all servers run; start them with `stack.py up`.\n"
+
+
+def test_the_stack_runs_natively_where_an_engine_can_pull_no_image(
+    parts: stack.Binaries, tmp_path: Path
+) -> None:
+    assert parts
+    fake = tmp_path / "docker"
+    fake.write_text(
+        textwrap.dedent("""\
+        #!/bin/sh
+        case "$*" in
+          info|"compose version") ;;
+          *" config --images "*) echo mongo:8.0.17 ;;
+          *) echo "no such host" >&2; exit 1 ;;
+        esac
+        """)
+    )
+    fake.chmod(0o755)
+    done = run_stack("up", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert "Docker can't pull mongo:8.0.17, so the servers run natively" in done.stdout
+    addresses = dict(line.split("=", 1) for line in done.stdout.splitlines() if "://" in line)
+    port = urlsplit(addresses["TEST_OTLP_HTTP"]).port
+    socket.create_connection(("127.0.0.1", port or 0), timeout=60).close()

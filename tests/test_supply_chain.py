@@ -19,6 +19,8 @@ LOCKED = {
     for name, text in LOCKS.items()
 }
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEMPLATES = set((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+CONFIG = ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml"
 WORKFLOWS: list[dict[Any, Any]] = [yaml.safe_load(file.read_text()) for file in FILES]
 JOBS = [job for workflow in WORKFLOWS for job in workflow["jobs"].values()]
 STEPS = [step for job in JOBS for step in job["steps"]]
@@ -78,11 +80,35 @@ def test_the_gate_and_a_workflow_run_the_audit() -> None:
 
 @pytest.mark.parametrize(
     ("schema", "files"),
-    [("github-workflows", FILES), ("dependabot", [ROOT / ".github" / "dependabot.yml"])],
+    [
+        ("github-workflows", FILES),
+        ("dependabot", [ROOT / ".github" / "dependabot.yml"]),
+        ("github-issue-forms", sorted(TEMPLATES - {CONFIG})),
+        ("github-issue-config", [CONFIG]),
+    ],
 )
-def test_workflows_and_dependabot_fit_their_schemas(schema: str, files: list[Path]) -> None:
+def test_workflows_dependabot_and_issue_templates_fit_their_schemas(
+    schema: str, files: list[Path]
+) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
     subprocess.run([*command, *files], check=True)
+
+
+def test_pre_commit_downloads_nothing_and_runs_what_make_check_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    [repository] = config["repos"]
+    assert repository["repo"] == "local"
+    checks = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system"
+        words = hook["entry"].replace(".venv/bin/", "$(BIN)/")
+        assert f"\t{words}" in checks
+
+
+def test_the_package_names_its_repository_in_every_address() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    assert set(urls) == {"Source", "Documentation", "Changelog", "Issues"}
+    assert all(f"{url}/".startswith(f"{urls['Source']}/") for url in urls.values())
 
 
 def test_every_action_is_pinned_to_a_commit_with_its_release_beside_it() -> None:
@@ -94,16 +120,40 @@ def test_every_action_is_pinned_to_a_commit_with_its_release_beside_it() -> None
     assert len(uses) == len({use.partition("@")[0] for use in uses})
 
 
+# What the jobs of a release may do beyond reading the code.
+RELEASE_RIGHTS = {
+    "build": {"contents": "read"},
+    "image": {"contents": "read", "packages": "write"},
+    "publish": {"id-token": "write"},
+    "release": {"contents": "write"},
+}
+
+
 def test_workflows_may_only_read_the_code_and_see_no_secret() -> None:
     for file, workflow in zip(FILES, WORKFLOWS, strict=True):
         assert workflow["permissions"] == {}
+        assert not re.search(r"secrets\.|GITHUB_TOKEN", file.read_text())
+        if file.name == "release.yml":
+            continue
         # YAML reads the key `on` as True.
         assert set(workflow[True]) <= {"push", "pull_request", "schedule"}
-        assert not re.search(r"secrets\.|GITHUB_TOKEN", file.read_text())
+        assert "github.token" not in file.read_text()
+        assert all(job["permissions"] == {"contents": "read"} for job in workflow["jobs"].values())
     for job in JOBS:
-        assert job["permissions"] == {"contents": "read"}
         assert (job["timeout-minutes"] <= 60, job["runs-on"]) == (True, "ubuntu-24.04")
     for step in STEPS:
         checkout = step.get("uses", "").startswith("actions/checkout@")
         assert not checkout or step["with"]["persist-credentials"] is False
         assert "${{" not in step.get("run", "")
+
+
+def test_a_release_starts_by_a_tag_and_each_of_its_jobs_has_the_rights_of_its_last_step() -> None:
+    [workflow] = [w for f, w in zip(FILES, WORKFLOWS, strict=True) if f.name == "release.yml"]
+    assert workflow[True] == {"push": {"tags": ["v*"]}}
+    rights = {name: job["permissions"] for name, job in workflow["jobs"].items()}
+    assert rights == RELEASE_RIGHTS
+    for name, job in workflow["jobs"].items():
+        uses_token = "github.token" in str(job)
+        assert uses_token == (name in {"image", "release"})
+        # What is published does not run beside the rights to publish.
+        assert name in {"build", "image"} or "checkout" not in str(job)

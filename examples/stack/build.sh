@@ -33,11 +33,15 @@ ferretdb)
   use_go
   go install "github.com/FerretDB/FerretDB/v2/cmd/ferretdb@$VERSION"
   ;;
+actionlint)
+  use_go
+  go install "github.com/rhysd/actionlint/cmd/actionlint@$VERSION"
+  ;;
 collector)
   use_go
   cd "$work"
   GOBIN=$work/builder go install "go.opentelemetry.io/collector/cmd/builder@v$VERSION"
-  builder/builder --config="$MANIFEST"
+  builder/builder --config="$(dirname "$0")/builder.yaml"
   mv out/otelcol "$into"
   ;;
 esac

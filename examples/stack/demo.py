@@ -14,7 +14,7 @@ from compare import Line, format_table, read_table
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from stack import StackError, servers, with_database
-from stack_build import cache_dir
+from stack_cache import cache_dir
 
 DATABASE = "novu-demo"
 INSTANCE = str(uuid.uuid5(uuid.NAMESPACE_DNS, DATABASE))

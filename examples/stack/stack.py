@@ -6,7 +6,8 @@
     python3 examples/stack/stack.py down     stop the servers and delete their data
 
 Each server is the first available of: an address in `TEST_MONGO_URL`, `TEST_OTLP_HTTP`,
-`TEST_OTLP_GRPC`, `TEST_PROMETHEUS`; Docker, where an engine runs; the native build. Ports are 27117
+`TEST_OTLP_GRPC`, `TEST_PROMETHEUS`; Docker, where an engine runs and has or pulls the images; the
+native build. Ports are 27117
 (database), 14317 and 14318 (OTLP), 19090 (Prometheus), all on 127.0.0.1. Set
 `OTEL_NOVU_STACK_DATABASE_PORT`, `_GRPC_PORT`, `_HTTP_PORT`, `_HEALTH_PORT` or `_PROMETHEUS_PORT` to
 change them. A native server whose port is taken gets a free one. Standard library only.
@@ -15,7 +16,6 @@ change them. A native server whose port is taken gets a free one. Standard libra
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -26,43 +26,37 @@ from pathlib import Path
 from stack_build import (
     HERE,
     Binaries,
-    Progress,
     StackError,
     binaries,
     build,
-    cache_dir,
-    locked,
-    remove_tree,
-    short_hash,
+)
+from stack_cache import Progress, cache_dir, locked, remove_tree, short_hash
+from stack_docker import (
+    COMPOSE,
+    PORTS,
+    docker_addresses,
+    docker_runs,
+    has_images,
+    port,
+    start_docker,
 )
 from stack_servers import (
-    HOST,
     Collector,
     Database,
     Process,
     Prometheus,
     Server,
-    answers,
     ask_prometheus,
     free_port,
     poll,
     port_is_free,
 )
 
-__all__ = ["Binaries", "Collector", "Database", "Process", "Prometheus", "StackError"]
+__all__ = ["PORTS", "Binaries", "Collector", "Database", "Process", "Prometheus", "StackError"]
 __all__ += ["ask_prometheus", "build", "free_port", "poll"]
 
 COLLECTOR_CONFIG = HERE.parent.parent / "collector-config.yaml"
 PROMETHEUS_CONFIG = HERE / "prometheus.yml"
-COMPOSE = ["docker", "compose", "-f", str(HERE / "compose.yaml")]
-
-PORTS = {
-    "OTEL_NOVU_STACK_DATABASE_PORT": 27117,
-    "OTEL_NOVU_STACK_GRPC_PORT": 14317,
-    "OTEL_NOVU_STACK_HTTP_PORT": 14318,
-    "OTEL_NOVU_STACK_HEALTH_PORT": 14133,
-    "OTEL_NOVU_STACK_PROMETHEUS_PORT": 19090,
-}
 PROVIDES = {  # in the order of starting
     "database": {"mongo_url"},
     "prometheus": {"prometheus"},
@@ -97,7 +91,8 @@ def servers(progress: Progress = print) -> Servers:
     names = [name for name, provides in PROVIDES.items() if not provides <= given.keys()]
     if not names:
         return Servers(**given)
-    start = _start_docker if _docker_runs() else _start_native
+    docker = docker_runs() and has_images(progress, names)
+    start = start_docker if docker else _start_native
     with locked("up", progress):
         return Servers(**{**start(progress, names), **given})
 
@@ -105,9 +100,9 @@ def servers(progress: Progress = print) -> Servers:
 def running() -> Servers | None:
     """The shared servers, if all run; starts nothing."""
     found = {**_running_native(), **_given()}
-    if len(found) < len(ADDRESSES) and _docker_runs():
+    if len(found) < len(ADDRESSES) and docker_runs():
         done = subprocess.run([*COMPOSE, "ps", "-q", "collector"], capture_output=True, check=False)
-        found = {**_docker_addresses(), **_given()} if done.stdout else found
+        found = {**docker_addresses(), **_given()} if done.stdout else found
     return Servers(**found) if len(found) == len(ADDRESSES) else None
 
 
@@ -118,7 +113,7 @@ def stop_servers(progress: Progress = print) -> None:
             if state := _State.read(name):
                 state.end(name)
                 progress(f"{name} is stopped")
-        if _docker_runs():
+        if docker_runs():
             subprocess.run([*COMPOSE, "down", "--volumes"], check=False)
 
 
@@ -130,44 +125,6 @@ def with_database(url: str, name: str) -> str:
 def _given() -> dict[str, str]:
     found = {name: os.environ.get(f"TEST_{name.upper()}", "") for name in ADDRESSES}
     return {name: address for name, address in found.items() if address}
-
-
-def _port(name: str) -> int:
-    variable = f"OTEL_NOVU_STACK_{name}_PORT"
-    text = os.environ.get(variable) or str(PORTS[variable])
-    if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004
-        raise StackError(f"{variable}: is {text!r}; expected a port from 1 to 65535")
-    return int(text)
-
-
-# --- Docker --------------------------------------------------------------------------------------
-
-
-def _docker_runs() -> bool:
-    commands = (["docker", "info"], ["docker", "compose", "version"])
-    return bool(shutil.which("docker")) and all(
-        subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
-        for command in commands
-    )
-
-
-def _start_docker(progress: Progress, names: Sequence[str]) -> dict[str, str]:
-    progress("starting the servers in Docker (the first time it pulls the images)")
-    if subprocess.run([*COMPOSE, "up", "-d", "--wait", *names], check=False).returncode:
-        raise StackError("Docker did not start the servers; see its messages above.")
-    health = f"http://{HOST}:{_port('HEALTH')}"
-    if "collector" in names and not poll(lambda: answers(health), 180):
-        raise StackError("The collector in Docker is not healthy; see `docker compose logs`.")
-    return _docker_addresses()
-
-
-def _docker_addresses() -> dict[str, str]:
-    return {
-        "mongo_url": f"mongodb://root:secret@{HOST}:{_port('DATABASE')}/novu-db?authSource=admin",
-        "otlp_http": f"http://{HOST}:{_port('HTTP')}",
-        "otlp_grpc": f"http://{HOST}:{_port('GRPC')}",
-        "prometheus": f"http://{HOST}:{_port('PROMETHEUS')}",
-    }
 
 
 # --- native --------------------------------------------------------------------------------------
@@ -260,7 +217,7 @@ def _prometheus() -> str:
 
 
 def _free(name: str) -> int:
-    wanted = _port(name)
+    wanted = port(name)
     return wanted if port_is_free(wanted) else free_port()
 
 

@@ -8,18 +8,17 @@ Each part has a folder named by version and recipe. It is built elsewhere and re
 so an interrupted build starts again and a finished part is reused.
 """
 
-import contextlib
-import fcntl
-import hashlib
 import os
 import platform
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from stack_cache import Progress, cache_dir, locked, remove_tree, short_hash
 
 HERE = Path(__file__).resolve().parent
 BUILDER_MANIFEST = HERE / "builder.yaml"
@@ -31,6 +30,7 @@ FERRETDB_VERSION = "v2.7.0"
 SUITES = ("forky", "sid")
 POSTGRES_BIN = "/usr/lib/postgresql/18/bin/"
 DEBIAN_PACKAGES = ("postgresql-18-documentdb", "prometheus")
+SECONDS = {"debian": 60, "ferretdb": 60, "collector": 180, "actionlint": 30}
 
 # Test data need not survive a power cut. DocumentDB counts a collection by PostgreSQL's row
 # statistics, and exactly where there are none. Other sessions update these up to ten seconds late,
@@ -63,8 +63,6 @@ CHROOT_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp"
 CHROOT_ENVIRONMENT |= {"FERRETDB_TELEMETRY": "disable"}
 _CHROOT = shutil.which("chroot") or "/usr/sbin/chroot"
 
-Progress = Callable[[str], None]
-
 
 class StackError(Exception):
     """One sentence for the user; it names the log file where there is one."""
@@ -94,14 +92,6 @@ class Binaries:
         return self.chroot / "usr/bin/promtool"
 
 
-def cache_dir() -> Path:
-    """`OTEL_NOVU_CACHE`, else a folder in the user's cache."""
-    if given := os.environ.get("OTEL_NOVU_CACHE"):
-        return Path(given).resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).resolve() / "otel-novu"
-
-
 def collector_version() -> str:
     """The version in the builder's manifest."""
     return BUILDER_MANIFEST.read_text().partition("\n  version: ")[2].split()[0]
@@ -118,11 +108,6 @@ def binaries() -> Binaries:
     )
 
 
-def short_hash(text: str) -> str:
-    """Eight hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def build(progress: Progress = print) -> Binaries:
     """Build what is missing; about five minutes the first time."""
     if platform.system() != "Linux":
@@ -134,50 +119,62 @@ def build(progress: Progress = print) -> Binaries:
     return parts
 
 
-@contextlib.contextmanager
-def locked(name: str, progress: Progress) -> Iterator[int]:
-    """Hold a lock of the cache; yields its file: a process that inherits it holds the lock too."""
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with (cache_dir() / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another {name} to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+def build_debian(
+    name: str, suites: Sequence[str], packages: Sequence[str], progress: Progress = print
+) -> Path:
+    """The folder of a Debian system with these packages; built if it is missing."""
+    root = cache_dir() / f"{name}-{short_hash(repr((suites, packages)))}" / "root"
+    return build_part("debian", root, _debian(suites, packages), progress)
+
+
+def _debian(suites: Sequence[str], packages: Sequence[str]) -> dict[str, str]:
+    return {"SUITES": " ".join(suites), "PACKAGES": ",".join(packages)}
+
+
+def build_part(
+    part: str, path: Path, variables: dict[str, str], progress: Progress = print
+) -> Path:
+    """Build one part of `build.sh`, unless `path` exists; returns it."""
+    if not path.exists():
+        with locked("build", progress) as lock:
+            _build_part(part, path, progress, lock, variables)
+            remove_tree(cache_dir() / "work")
+    return path
 
 
 def _build_missing(progress: Progress, parts: Binaries, lock: int) -> None:
-    work = cache_dir() / "work"
-    remove_tree(work)
-    for path, seconds, variables in (
-        (parts.chroot, 60, {"SUITES": " ".join(SUITES), "PACKAGES": ",".join(DEBIAN_PACKAGES)}),
-        (parts.ferretdb, 60, {"VERSION": FERRETDB_VERSION}),
-        (parts.collector, 180, {"VERSION": collector_version(), "MANIFEST": str(BUILDER_MANIFEST)}),
+    for part, path, variables in (
+        ("debian", parts.chroot, _debian(SUITES, DEBIAN_PACKAGES)),
+        ("ferretdb", parts.ferretdb, {"VERSION": FERRETDB_VERSION}),
+        ("collector", parts.collector, {"VERSION": collector_version()}),
     ):
-        if not path.exists():
-            name = path.parent.name.partition("-")[0]
-            progress(f"building {name} (about {seconds} s)")
-            (work / name).mkdir(parents=True)
-            _run_build(name, work / name, lock, {"PYTHON": sys.executable, **variables})
-            (work / name).rename(path.parent)
+        _build_part(part, path, progress, lock, variables)
     if not parts.template.exists():
         _make_template(parts)
-    remove_tree(work)
+    remove_tree(cache_dir() / "work")
 
 
-def _run_build(name: str, into: Path, lock: int, variables: dict[str, str]) -> None:
-    if name == "debian":
-        need_root("Building the database")
-    log, env = cache_dir() / f"{name}.log", {**os.environ, **variables}
-    command = [str(HERE / "build.sh"), name, str(into)]
+def _build_part(
+    part: str, path: Path, progress: Progress, lock: int, variables: dict[str, str]
+) -> None:
+    if path.exists():
+        return
+    into = cache_dir() / "work" / path.parent.name.partition("-")[0]
+    if part == "debian":
+        need_root(f"Building the {into.name} system")
+    progress(f"building {into.name} (about {SECONDS[part]} s)")
+    remove_tree(into)
+    into.mkdir(parents=True)
+    command, log = [str(HERE / "build.sh"), part, str(into)], cache_dir() / f"{into.name}.log"
+    env = {**os.environ, "PYTHON": sys.executable, **variables}
     with log.open("wb") as out:
         # If this process is killed, the next build waits for the command, which has the lock.
         done = subprocess.run(
             command, env=env, stdout=out, stderr=out, pass_fds=[lock], check=False
         )
     if done.returncode:
-        raise StackError(f"Building {name} failed; see {log}")
+        raise StackError(f"Building {into.name} failed; see {log}")
+    into.rename(path.parent)
 
 
 def need_root(what: str) -> None:
@@ -187,14 +184,6 @@ def need_root(what: str) -> None:
             f"{what} needs root; run this as root, start Docker, or set TEST_MONGO_URL, "
             "TEST_OTLP_HTTP, TEST_OTLP_GRPC and TEST_PROMETHEUS."
         )
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder; first unmount what a killed mmdebstrap left in it."""
-    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in sorted((p for p in points if p.startswith(f"{path}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False)
-    subprocess.run(["rm", "-rf", "--one-file-system", str(path)], check=True)
 
 
 # --- in the chroot -------------------------------------------------------------------------------

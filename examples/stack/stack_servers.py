@@ -31,8 +31,8 @@ from stack_build import (
     build,
     launch_command,
     need_root,
-    remove_tree,
 )
+from stack_cache import remove_tree
 
 HOST = "127.0.0.1"
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
