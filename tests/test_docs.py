@@ -251,6 +251,7 @@ def test_every_variable_in_the_text_is_known(name: str) -> None:
     known = {name for variable in VARIABLES for name in variable.names}
     named = set(re.findall(r"`((?:OTEL|NOVU|MONGO)_[A-Z_]*[A-Z])[`=]", PAGES[name])) - known
     stack = [(ROOT / "collector-config.yaml").read_text()]
+    stack += [file.read_text() for file in (ROOT / "examples" / "novu").glob("*.yaml")]
     stack += [file.read_text() for file in (ROOT / "examples" / "stack").glob("*.py")]
     assert [variable for variable in named if variable not in "\n".join(stack)] == []
 

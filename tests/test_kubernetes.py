@@ -104,7 +104,7 @@ def test_the_volume_can_be_had_of_most_storage_drivers() -> None:
 def test_the_network_policy_admits_every_port_that_the_documentation_names() -> None:
     [egress] = BY_KIND["NetworkPolicy"]["spec"]["egress"]
     ports = {(port["port"], port["protocol"]) for port in egress["ports"]}
-    assert ports == {(53, "UDP"), *((port, "TCP") for port in (53, 443, 4317, 4318, 27017))}
+    assert ports == {(53, "UDP"), *((port, "TCP") for port in (53, 443, 4317, 4318, 9090, 27017))}
     endpoints = [
         variables_of(pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] for pod in (DEPLOYMENT, DAEMON_SET)
     ]
