@@ -1,4 +1,4 @@
-"""The two reports as Novu documents them: its field names, order and time format."""
+"""The reports for people: two as Novu documents them, and one of what was delivered."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from otel_novu.metrics.beacon import BeaconReading
-from otel_novu.metrics.usage import FIGURES, Figure, UsageReading
+from otel_novu.metrics.usage import DELIVERY, FIGURES, Figure, UsageReading
 
 Document = Mapping[str, Any]
 
@@ -34,6 +34,20 @@ def usage_document(usage: UsageReading) -> Document:
     fields = {figure.field: _value(figure, usage) for figure in FIGURES if figure.field}
     fields["timestamp"] = _time(usage.timestamp)
     return dict(sorted(fields.items()))
+
+
+def delivery_document(usage: UsageReading) -> Document:
+    """Write the delivery figures, with the labels of each number; zeros are left out."""
+    return {
+        figure.name: [
+            {key.removeprefix("novu."): word for key, word in point.attributes.items()}
+            | {"value": f"{_time(point.value)}Z" if figure is DELIVERY[0] else round(point.value)}
+            for point in figure.points(usage)
+            if point.value
+        ]
+        for figure in DELIVERY
+        if figure.name in usage.values
+    }
 
 
 def _value(figure: Figure, usage: UsageReading) -> Any:  # noqa: ANN401 - JSON

@@ -50,8 +50,12 @@ class UsageReader:
         """Whether the last reading failed as a whole."""
         return len(self.failed) == len(self.figures)
 
-    def read(self, timeout: float | None = None) -> tuple[usage.UsageReading, Created] | None:
+    def read(
+        self, timeout: float | None = None, counts: Created | None = None
+    ) -> tuple[usage.UsageReading, Created] | None:
         """Read all figures within `timeout` seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
+
+        Counters go on from those of the store, or from `counts`.
 
         Returns:
             The reading and the counters advanced by it. None without a database, and if usage
@@ -60,7 +64,8 @@ class UsageReader:
         if self._source is None:
             return None
         switches, where = self._flag.switches, address(self._source.url)
-        reading, round_ = self._source.read(self._store.created(where), timeout or self._timeout)
+        before = {**self._store.created(where), **(counts or {})}
+        reading, round_ = self._source.read(before, timeout or self._timeout)
         if self._ended() or self._flag.switches != switches or not self._flag.enabled:
             return None
         self.failed = round_.reasons

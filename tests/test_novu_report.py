@@ -9,7 +9,7 @@ import pytest
 
 from otel_novu.metrics.beacon import BeaconReading, Host
 from otel_novu.metrics.usage import UsageReading
-from otel_novu.novu_report import beacon_document, usage_document
+from otel_novu.novu_report import beacon_document, delivery_document, usage_document
 
 INSTANCE = UUID("ba54fb29-6422-4a83-a0e4-951d767efa73")
 # 2024-10-04T11:54:14Z, as in Novu's documentation.
@@ -68,3 +68,20 @@ def test_a_figure_that_failed_is_null_and_the_others_stand() -> None:
     assert document["eventCount"] is None
     assert document["integrationCount"] is None
     assert list(document) == sorted(document)
+
+
+def test_the_deliveries_are_told_with_their_labels_and_without_zeros() -> None:
+    values = {
+        "created.timestamp": {("event",): AT},
+        "job.created": {(): 4},
+        "message.created": {
+            ("email", "sendgrid", "prod", "sent"): 3,
+            ("email", "sendgrid", "prod", "error"): 0,
+        },
+    }
+    email = {"channel": "email", "provider.id": "sendgrid", "environment.type": "prod"}
+    assert delivery_document(usage(values)) == {
+        "created.timestamp": [{"figure": "event", "value": "2024-10-04T11:54:14Z"}],
+        "job.created": [{"value": 4}],
+        "message.created": [{**email, "message.status": "sent", "value": 3}],
+    }

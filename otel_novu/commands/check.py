@@ -27,7 +27,7 @@ from otel_novu.store import Store
 # A result and its exit code.
 PASS, WARN, FAIL, BAD_INPUT = ("PASS", 0), ("WARN", 0), ("FAIL", 1), ("FAIL", 2)
 _COLOURS = {"PASS": 32, "WARN": 33, "FAIL": 31}
-_WIDTH = len("PASS  novu.organization.created")
+_WIDTH = len("PASS  novu.integration.active.count")
 # An OTLP request without a metric: every receiver accepts it, and nothing arrives.
 _EMPTY_REQUEST = b""
 # A result, what was tested, and what was found; unless all is well, also how to fix it.
@@ -79,22 +79,27 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
     except MongoUrlError as error:
         yield BAD_INPUT, "database", str(error)
         return
-    figures, created = (
-        figures_in_use(delivery=settings.delivery_figures),
-        store.created(address(url)),
-    )
-    round_ = read_round(url, created, settings.query_timeout, time.time, figures=figures)
+    figures = figures_in_use(delivery=settings.delivery_figures)
+    counts, timeout = store.created(address(url)), settings.query_timeout
+    round_ = read_round(url, counts, timeout, time.time, figures=figures)
     causes = set(round_.reasons.values())
     if len(round_.reasons) == len(figures) and len(causes) == 1:
         yield FAIL, "database", f"{address(url)}: {causes.pop()}"
         return
     yield PASS, "database", f"{address(url)} answers"
-    if round_.collections is not None:
-        missing = [name for name in COLLECTIONS if name not in round_.collections]
-        found = ", ".join(sorted(round_.collections))
-        rest = f"; not there yet, counted as 0: {', '.join(missing)}" if missing else ""
-        yield PASS, "collections", f"{found}{rest}"
+    yield from _collections(round_)
     yield from _figures(round_)
+
+
+def _collections(round_: Round) -> Iterator[Finding]:
+    found = round_.collections or frozenset()
+    missing = [name for name in COLLECTIONS if name not in found]
+    rest = f"; not there yet, counted as 0: {', '.join(missing)}" if missing else ""
+    yield PASS, "collections", f"{', '.join(sorted(found))}{rest}"
+    indexes = round_.values.get("collection.index.count", {})
+    if bare := [name for name in ("jobs", "messages") if indexes.get((name,)) == 1]:
+        what = f"{' and '.join(bare)} have no index but `_id`, so Novu scans them at every step"
+        yield WARN, "indexes", f"{what}; set MONGO_AUTO_CREATE_INDEXES=true on Novu's api"
 
 
 def _figures(round_: Round) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ def main(_settings: None, options: argparse.Namespace) -> int:
             print(f"{scope}:")
         for row in rows:
             kind = f"{row.instrument.value:28} {row.unit:14}"
-            text = f"  {row.name:25}  {kind} {row.description}"
+            text = f"  {row.name:30}  {kind} {row.description}"
             print(json.dumps(_document(scope, row)) if options.json else text)
     return 0
 

@@ -9,17 +9,25 @@ from contextlib import closing
 from otel_novu.commands.output import fail, note, row
 from otel_novu.commands.running import Running, print_attempt
 from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
-from otel_novu.consent import Decision, read_decision
+from otel_novu.consent import Decision, TelemetryFlag
 from otel_novu.exporter import SCOPES
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id, pseudonym_key
+from otel_novu.log import FailureLog
 from otel_novu.metrics import beacon, usage
-from otel_novu.novu_report import Document, beacon_document, usage_document
+from otel_novu.metrics.queries import CreatedIn
+from otel_novu.novu_report import (
+    Document,
+    beacon_document,
+    delivery_document,
+    usage_document,
+)
 from otel_novu.otlp.console import request_json
 from otel_novu.report import ReportBuilder, make_resource
+from otel_novu.reporter import UsageReader
 from otel_novu.settings import Settings, SettingsError
 from otel_novu.sources.host import pseudonymize, read_host
-from otel_novu.sources.novu import UsageSource, address, queries
-from otel_novu.store import Store
+from otel_novu.sources.novu import queries
+from otel_novu.store import CreatedCount, Store
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
@@ -31,7 +39,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     check_mongo_url(settings)
     if options.queries:
         return _queries(settings)
-    preview = _Preview(settings)
+    preview = _Preview(settings, last_hour=not options.otlp)
     if options.otlp:
         print(*map(request_json, preview.requests()), sep="\n")
     else:
@@ -69,43 +77,37 @@ def _queries(settings: Settings) -> int:
 class _Preview:
     """One reading of host and database; nothing is sent or written."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, last_hour: bool) -> None:
         self._settings, self._started = settings, time.time()
-        self._figures = usage.figures_in_use(delivery=settings.delivery_figures)
+        self._usage: usage.UsageReading | None = None
         with closing(Store.open_read_only(settings.state_dir)) as store:
             self.exit_code = _note_examples(settings, store)
             self._instance = instance_id(settings, store)
-            decision = read_decision(settings, store)
+            flag = TelemetryFlag(settings, store)
             host = read_host()
             if settings.anonymize:
                 host = pseudonymize(host, pseudonym_key(store))
             counts = beacon.DeliveryCounts(store.waiting() or 0, 0, 0, 0)
-            self._beacon = beacon.BeaconReading(time.time(), host, decision.enabled, counts)
-            self._usage = self._read_usage(store, decision)
+            self._beacon = beacon.BeaconReading(time.time(), host, flag.enabled, counts)
+            self._reader = UsageReader(settings, store, flag, FailureLog())
+            self._read_usage(flag.decision, last_hour=last_hour)
 
-    def _read_usage(self, store: Store, decision: Decision) -> usage.UsageReading | None:
-        url = self._settings.mongo_url if decision.enabled else None
-        if url is None:
-            off = f"Usage figures are off ({decision.by}): they are neither read nor sent."
-            note(f"{NO_DATABASE}: they are absent." if decision.enabled else off)
-            return None
-        source = UsageSource(url, time.time, lambda: False, self._figures)
-        where = address(url)
-        reading, round_ = source.read(store.created(where), self._settings.query_timeout)
-        if round_.reasons:
-            note(
-                usage.describe_failures(
-                    round_.reasons, len(self._figures), where.rpartition("/")[0]
-                )
-            )
-            self.exit_code = 1
-        return reading
+    def _read_usage(self, decision: Decision, *, last_hour: bool) -> None:
+        if not decision.enabled:
+            note(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
+        elif not self._reader.has_database:
+            note(f"{NO_DATABASE}: they are absent.")
+        elif found := self._reader.read(counts=_an_hour_ago(time.time()) if last_hour else None):
+            self._usage = found[0]
+            self.exit_code |= bool(self._reader.failed)
 
     def documents(self) -> Iterator[Document]:
-        """Return the reports as Novu documents them."""
+        """Return the reports as Novu documents them, and the deliveries of an hour."""
         yield beacon_document(self._beacon, self._instance)
         if self._usage is not None and self._usage.values:
             yield usage_document(self._usage)
+            if self._settings.delivery_figures:
+                yield delivery_document(self._usage)
 
     def requests(self) -> Iterator[bytes]:
         """Return the requests that would be sent."""
@@ -116,10 +118,18 @@ class _Preview:
         beacons = ReportBuilder(beacon.SCOPE, beacon.BEACON, resource, self._started)
         bodies = [beacons.build(self._beacon, self._beacon.timestamp).body]
         if self._usage is not None:
-            rows = usage.metrics(self._figures)
+            rows = usage.metrics(self._reader.figures)
             usages = ReportBuilder(usage.SCOPE, rows, resource, self._started)
             bodies.append(usages.build(self._usage, self._usage.timestamp).body)
         yield from (body for body in bodies if body is not None)
+
+
+def _an_hour_ago(now: float) -> dict[str, CreatedCount]:
+    """Return counters of deliveries that have counted nothing of the last hour they may count."""
+    figures = {each.name: each.query for each in usage.DELIVERY}
+    windows = {name: each for name, each in figures.items() if isinstance(each, CreatedIn)}
+    starts = {name: int(now) - each.delay - 3600 for name, each in windows.items()}
+    return {name: CreatedCount(0, start, start) for name, start in starts.items()}
 
 
 def _note_examples(settings: Settings, store: Store) -> int:

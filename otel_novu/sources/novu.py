@@ -104,8 +104,8 @@ class UsageSource:
         else:
             known = [*itertools.product(*(label.words for label in labels))]
         kept = [each for each in known if OTHER not in each]
-        self._seen[figure.name] = dict.fromkeys([*self._seen.get(figure.name, ()), *kept], 0.0)
-        self._seen[figure.name] |= dict.fromkeys(values, 0.0)
+        self._seen[figure.name] = dict.fromkeys([*self._seen.get(figure.name, ()), *kept], 0)
+        self._seen[figure.name] |= dict.fromkeys(values, 0)
         return self._seen[figure.name] | values
 
 
