@@ -163,8 +163,7 @@ class Delivery:
             self.store.delete_report(report)
             self._log_delivered(scope, outcome)
         else:
-            kept = "it is kept" if self.store.fault is None else "it is kept in memory"
-            message = f"Sending the {scope} report to {endpoint} failed: {result}; {kept}."
+            message = f"Sending the {scope} report to {endpoint} failed: {result}; retrying."
             self.failures.failed(f"{scope} sending", message)
         due = self.next_due(scope)
         self.store.save_last_attempt(

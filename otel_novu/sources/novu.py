@@ -119,8 +119,8 @@ def read_round(
 ) -> Round:
     """Read the figures within `timeout` seconds; never raises.
 
-    A resolver that hangs holds a thread of the driver's, which no time limit reaches, but not
-    the round. Once `cancelled` returns true, no further query is sent.
+    A resolver that hangs holds a thread of the driver's, but not the round. Once `cancelled`
+    returns true, no further query is sent.
     """
     round_ = Round(figures, now(), dict(created))
     round_.durations = {figure.name: 0.0 for figure in figures}
@@ -177,17 +177,15 @@ class _Reader:
         if count is None:
             raise QueryError("the clock of this machine or of the database is not set")
         self.round.created[name] = count
-        self.round.lags[name] = lag(count, clock - query.delay)
+        due = clock - query.delay
+        self.round.lags[name] = lag(count, due)  # also if the query fails
+        if (window := next_window(count, due)) is not None:
+            answers = [self._send(each) for each in query.commands(_ids(*window))]
+            self.round.created[name] = count = add(count, query.values(answers), window[1])
+            self.round.lags[name] = lag(count, due)
+            self.advanced.add(name)
         self.round.values[name] = dict(count.by) if query.labels else {(): count.total}
-        window = next_window(count, clock - query.delay)
-        if window is None:
-            return False
-        answers = [self._send(each) for each in query.commands(_ids(*window))]
-        self.round.created[name] = count = add(count, query.values(answers), window[1])
-        self.round.lags[name] = lag(count, clock - query.delay)
-        self.round.values[name] = dict(count.by) if query.labels else {(): count.total}
-        self.advanced.add(name)
-        return True
+        return window is not None
 
     @contextmanager
     def _reading(self, figure: Figure, waiting: int) -> Iterator[None]:

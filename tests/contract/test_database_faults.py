@@ -16,11 +16,11 @@ from receivers import Listener, hang
 from servers import RunningExporter, eventually
 from stack import free_port
 
-from otel_novu.metrics.usage import FIGURES
+from otel_novu.metrics.usage import NOVU
 
 pytestmark = pytest.mark.contract
 
-NAMES = {figure.name for figure in FIGURES}
+NAMES = {figure.name for figure in NOVU}
 PASSWORD = "Wr0ng-password"
 
 
@@ -96,7 +96,7 @@ def test_a_wrong_password_and_a_wrong_database_are_explained(
     report = wait_for(set(), novu, new=True)
     # Absent, and never 0: only when, how long and how often it failed.
     names = {point.name.removeprefix("novu.usage.") for point in otlp_reports.points(report)}
-    assert names == {"timestamp", "read.duration", "read.failures"}
+    assert names == {"timestamp", "figures.read", "read.duration", "read.failures"}
     running.wait_for(word)
     check_the_end(running, novu, "MongoDB at")
 

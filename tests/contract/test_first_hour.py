@@ -11,9 +11,12 @@ from faults import Gate
 from servers import eventually
 from stack import free_port
 
+from otel_novu.metrics.usage import FIGURES
+
 pytestmark = pytest.mark.contract
 
-ALL = f"{len(NAMES)} of {len(NAMES)} figures"
+COUNT = len(FIGURES)
+ALL = f"{COUNT} of {COUNT} figures"
 
 
 def test_the_first_delivery_is_logged_once(novu: Case) -> None:
@@ -62,7 +65,7 @@ def test_a_wrong_password_is_one_line_and_no_success(novu: Case, mongo_url: str)
     assert len(warnings) == 1
     where = mongo_url.rpartition("@")[2].partition("/")[0]
     assert f"MongoDB at {where}: not authenticated (code 18)" in warnings[0]
-    assert f"beacon and usage report without figures (0 of {len(NAMES)})" in done.stderr
+    assert f"beacon and usage report without figures (0 of {COUNT})" in done.stderr
     running = novu.start(**ONE_REPORT)
     novu.sink.wait_for(4)
     running.send(signal.SIGINT)
