@@ -22,7 +22,7 @@ from stack import Servers, free_port
 from otel_novu.metrics.beacon import BEACON as BEACON_ROWS
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_name
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES
+from otel_novu.metrics.usage import COLLECTIONS, DELIVERY, FIGURES
 from otel_novu.metrics.usage import USAGE as USAGE_ROWS
 
 pytestmark = pytest.mark.contract
@@ -117,10 +117,13 @@ def test_an_interrupted_once_keeps_its_report(number: int, code: int, case: Case
     assert case.waiting().total() == 1
 
 
-def test_show_prints_novus_two_documents_and_sends_and_writes_nothing(novu: Case) -> None:
+def test_show_prints_novus_two_documents_and_the_deliveries_and_sends_and_writes_nothing(
+    novu: Case,
+) -> None:
     done = novu("show --json")
     assert done.returncode == 0, done.stderr
-    beacon, usage = lines(done.stdout)
+    beacon, usage, delivery = lines(done.stdout)
+    assert list(delivery) == [figure.name for figure in DELIVERY]
     assert [list(beacon), list(usage)] == [BEACON_FIELDS.split(), USAGE_FIELDS.split()]
     assert (beacon["hostname"], beacon["platform"]) == (socket.gethostname(), "linux")
     assert 0 < beacon["freeMemory"] <= beacon["totalMemory"]
@@ -180,7 +183,7 @@ def check(case: Case, **changes: str) -> tuple[dict[str, str], dict[str, str]]:
     done = case("check", **changes)
     assert PASSWORD not in done.stdout + done.stderr
     rows = re.sub(r"\n {20,}", " ", done.stdout).splitlines()
-    found = [re.fullmatch(r"(PASS|FAIL)  (\S+(?: \S+)?) +(.*)", each) for each in rows]
+    found = [re.fullmatch(r"(PASS|WARN|FAIL)  (\S+(?: \S+)?) +(.*)", each) for each in rows]
     assert all(found), done.stdout
     right, wrong = ({r[2]: r[3] for r in found if r and r[1] == mark} for mark in ("PASS", "FAIL"))
     assert done.returncode == int(bool(wrong))
@@ -194,7 +197,10 @@ def test_check_says_what_is_right_and_leaves_no_trace(novu: Case) -> None:
     assert wrong == {}
     assert all(name in right["collections"] for name in COLLECTIONS)
     assert re.fullmatch(r"50  \(\d+ ms\)", right["novu.event.count"])
-    assert [finding["subject"] for finding in lines(novu("check --json").stdout)] == list(right)
+    found = [(each["subject"], each["result"]) for each in lines(novu("check --json").stdout)]
+    # The sample data has no indexes, as an installation without MONGO_AUTO_CREATE_INDEXES.
+    assert [subject for subject, _ in found if subject != "indexes"] == list(right)
+    assert ("indexes", "WARN") in found
     # The collector is asked with a request without a metric.
     assert [list(report.resource_metrics) for report in novu.sink.reports] == [[], []]
     assert list(novu.state.iterdir()) == []
