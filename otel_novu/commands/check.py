@@ -16,7 +16,7 @@ from otel_novu.identity import INSTANCE_ID
 from otel_novu.log import sentence
 from otel_novu.metrics.metric import Instrument
 from otel_novu.metrics.queries import Values
-from otel_novu.metrics.usage import COLLECTIONS, Figure, figures_in_use
+from otel_novu.metrics.usage import Figure, collections_of, figures_in_use
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, describe
 from otel_novu.settings import Settings
@@ -90,7 +90,7 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
         return
     yield PASS, "database", f"{address(url)} answers"
     if round_.collections is not None:
-        missing = [name for name in COLLECTIONS if name not in round_.collections]
+        missing = [name for name in collections_of(figures) if name not in round_.collections]
         found = ", ".join(sorted(round_.collections))
         rest = f"; not there yet, counted as 0: {', '.join(missing)}" if missing else ""
         yield PASS, "collections", f"{found}{rest}"
