@@ -9,6 +9,9 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote_plus
 
+import delivery_data
+import delivery_tally
+import delivery_writes
 import novu_data
 import pytest
 from bson import ObjectId, json_util
@@ -28,7 +31,7 @@ from scripted_mongo import (
 from servers import eventually
 
 from otel_novu.metrics.queries import CreatedIn, Values
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES, NOVU, Figure
+from otel_novu.metrics.usage import COLLECTIONS, FIGURES, NOVU, USAGE, Figure
 from otel_novu.settings import Secret
 from otel_novu.sources.novu import Round, UsageSource, check_url, queries, read_round
 from otel_novu.store import CreatedCount
@@ -288,6 +291,24 @@ def test_each_collection_is_counted_to_the_second_and_only_by_objectids(
         name: {(): 5 + 4 + number} for number, name in enumerate(of)
     }
     assert {reading.since[name] for name in of} == {1}
+
+
+def test_jobs_are_counted_as_unfinished_a_week_after_they_were_created(
+    mongo_url: str, database: Database[Document]
+) -> None:
+    week, begin = 7 * 86_400, int(time.time()) - 8 * 86_400
+    places = delivery_data.environments(1)
+    items = delivery_data.generate_hour(1, begin, 50, 500, places)
+    delivery_writes.insert(database, items)
+    database.environments.insert_many(places)
+    items += [("environments", place) for place in places]
+    name, end = "job.unfinished.7d", begin + 1800
+    source = UsageSource(Secret(mongo_url), lambda: end + week + 0.5, lambda: False)
+    reading, round_ = source.read(until(begin, {name}), TIMEOUT)
+    assert round_.created[name].until == end
+    [row] = [row for row in USAGE if row.name == "novu.job.unfinished"]
+    found = {tuple(sorted(p.attributes.items())): p.value for p in row.read(reading) if p.value}
+    assert found == delivery_tally.tally(items, begin, end, age="7d")["novu.job.unfinished"]
 
 
 # --- a server that fails as a script says --------------------------------------------------------

@@ -16,7 +16,7 @@ from otel_novu.identity import INSTANCE_ID
 from otel_novu.log import sentence
 from otel_novu.metrics.metric import Instrument
 from otel_novu.metrics.queries import Values
-from otel_novu.metrics.usage import COLLECTIONS, Figure, figures_in_use
+from otel_novu.metrics.usage import Figure, collections_of, figures_in_use
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, describe
 from otel_novu.settings import Settings
@@ -93,7 +93,7 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
 
 def _collections(round_: Round) -> Iterator[Finding]:
     found = round_.collections or frozenset()
-    missing = [name for name in COLLECTIONS if name not in found]
+    missing = [name for name in collections_of(round_.figures) if name not in found]
     rest = f"; not there yet, counted as 0: {', '.join(missing)}" if missing else ""
     yield PASS, "collections", f"{', '.join(sorted(found))}{rest}"
     indexes = round_.values.get("collection.index.count", {})

@@ -142,7 +142,12 @@ def figures_in_use(*, delivery: bool) -> tuple[Figure, ...]:
     return FIGURES if delivery else NOVU
 
 
-COLLECTIONS = tuple(dict.fromkeys(name for each in FIGURES for name in each.query.collections))
+def collections_of(figures: Iterable[Figure]) -> tuple[str, ...]:
+    """Return the collections that are read for figures."""
+    return tuple(dict.fromkeys(name for each in figures for name in each.query.collections))
+
+
+COLLECTIONS = collections_of(FIGURES)
 
 _FIGURES = {_FIGURE: re.compile("|".join(re.escape(figure.name) for figure in FIGURES))}
 

@@ -16,7 +16,7 @@ from pymongo.read_preferences import PrimaryPreferred, SecondaryPreferred
 
 from otel_novu.metrics.labels import OTHER
 from otel_novu.metrics.queries import CreatedIn, Values
-from otel_novu.metrics.usage import COLLECTIONS, FIGURES, NOVU, Figure, UsageReading
+from otel_novu.metrics.usage import FIGURES, NOVU, Figure, UsageReading, collections_of
 from otel_novu.settings import Secret
 from otel_novu.sources import mongo
 from otel_novu.sources.created import add, lag, next_window, watch
@@ -35,13 +35,6 @@ _SHARE = 3  # a third of the time left, so that a query that hangs spares the ot
 _NAMESPACE_NOT_FOUND = 26
 _PRIMARY, _SECONDARY = PrimaryPreferred(), SecondaryPreferred()
 _HELLO: Document = {"hello": 1}
-_LISTING: Document = {
-    "listCollections": 1,
-    "cursor": {},
-    "filter": {"name": {"$in": list(COLLECTIONS)}},
-    "nameOnly": True,
-    "authorizedCollections": True,
-}
 # Without them it is not Novu's database.
 _OWN = {name for figure in NOVU for name in figure.query.collections}
 
@@ -153,7 +146,7 @@ class _Reader:
         with self._share(2):
             clock = min(self.round.read_at, _server_time(*self._send(_HELLO)))
         with self._share(2):
-            names = frozenset(row["name"] for row in self._send(_LISTING))
+            names = frozenset(row["name"] for row in self._send(_listing(self.round.figures)))
         self.round.collections = names
         if not names & _OWN:
             reason = f'none of Novu\'s collections exist in database "{self.database.name}"'
@@ -231,6 +224,16 @@ def _is_created(figure: Figure) -> bool:
     return isinstance(figure.query, CreatedIn)
 
 
+def _listing(figures: Sequence[Figure]) -> Document:
+    return {
+        "listCollections": 1,
+        "cursor": {},
+        "filter": {"name": {"$in": [*collections_of(figures)]}},
+        "nameOnly": True,
+        "authorizedCollections": True,
+    }
+
+
 def _commented(command: Document) -> Document:
     return {**command, "comment": mongo.APP_NAME}
 
@@ -253,7 +256,7 @@ def queries(
     url: Secret, timeout: float, window: tuple[int, int], figures: Sequence[Figure] = FIGURES
 ) -> list[str]:
     """Return the commands of a round as Extended JSON, `maxTimeMS` being the most it can be."""
-    commands = [_HELLO, _LISTING]
+    commands = [_HELLO, _listing(figures)]
     for query in (figure.query for figure in sorted(figures, key=_is_created)):
         match = _ids(*window)
         commands += query.commands(match) if isinstance(query, CreatedIn) else query.commands()

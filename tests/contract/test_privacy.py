@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
+from pathlib import Path
 from subprocess import CompletedProcess
 from threading import Event
 from typing import Any
@@ -18,8 +19,11 @@ import novu_data
 import otlp_reports
 import psutil
 import pytest
+from bson import ObjectId
 from canaries import files_in, sightings
 from contract.case import GRPC, HTTP, Case, each_protocol
+from contract.clock import Clock
+from delivery_writes import insert
 from google.protobuf.json_format import MessageToDict
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -35,16 +39,35 @@ FILED, ALIEN = "FILEDMARK0000008", "ALIENMARK0000009"
 # The first is in every text and id of the documents.
 EVERY = (novu_data.MARK, USER, PASSWORD, FILED, ALIEN, *HEADERS, *URL_PARTS)
 
+# Of closed lists: they show that marked documents were in the windows.
+WORDS = {"provider_error", "preference", "warning", "longer", "queued", "1h", "dev", "prod"}
+
 COMMANDS = "once,show,show --otlp,show --last,show --queries,check,health,telemetry status --json,"
 COMMANDS += "telemetry disable,telemetry enable,spool --json,spool --flush,reset-id,metrics --json"
 
 
+def load(database: Database[dict[str, Any]], hour: int) -> None:
+    """Insert documents full of marks; messages and jobs get ids of one hour."""
+    items = [*novu_data.generate(17, 400, datetime.now(UTC), marked=True)]
+    for n, (collection, document) in enumerate(items):
+        if collection in {"messages", "jobs"}:
+            second = hour + n % 3600
+            document["_id"] = ObjectId(second.to_bytes(4, "big") + document["_id"].binary[4:])
+    insert(database, items)
+
+
 @pytest.fixture
 def marked(
-    stack: Servers, database: Database[dict[str, Any]], mongo_url: str, case: Case
+    stack: Servers,
+    database: Database[dict[str, Any]],
+    mongo_url: str,
+    case: Case,
+    tmp_path: Path,
 ) -> Iterator[Case]:
-    """An exporter whose database, environment and .env are full of marks."""
-    novu_data.load(database, seed=17, size=50, now=datetime.now(UTC), marked=True)
+    """An exporter whose database, environment and .env are full of marks, in its windows too."""
+    clock = Clock(tmp_path)
+    load(database, int(clock.now()) - 3 * 3600)
+    case.env |= clock.environment
     (case.exporter.home / ".env").write_text(f"JWT_SECRET={FILED}\nMONGO_PASSWORD={FILED}\n")
     user = USER + database.name
     with MongoClient[dict[str, Any]](stack.mongo_url) as client:
@@ -53,6 +76,9 @@ def marked(
         case.read(mongo_url.replace("root:secret", f"{user}:{PASSWORD}"))
         headers = "x-token=Bearer%20{},x-tenant={}".format(*HEADERS)
         case.env |= {"OTEL_EXPORTER_OTLP_HEADERS": headers, "SOMEBODY_ELSES_TOKEN": ALIEN}
+        clock.step(-4 * 3600)  # the windows begin
+        assert case("once").returncode == 0
+        clock.step(4 * 3600)
         yield case
         client.admin.command({"dropUser": user})
 
@@ -124,6 +150,8 @@ def test_no_mark_is_sent_written_or_logged(protocol: str, marked: Case) -> None:
     providers = otlp_reports.values(marked.points(), "novu.integration.count", "novu.provider.id")
     assert {"sendgrid", "unknown", "other"} <= providers.keys()
     usage = [point for point in marked.points() if point.scope == otlp_reports.USAGE]
+    words = {word for point in usage for word in point.attributes.values() if point.value}
+    assert words >= WORDS
     host = socket.gethostname()
     assert all(host not in str((point.resource, point.attributes)) for point in usage)
 
