@@ -146,7 +146,7 @@ def live(own: Backend, hours: int, end: float) -> None:
         if left % 24 == 0:
             own.wait_for('novu_beacon_timestamp_seconds{job="shop/novu"}', begin + 15 * 60)
             time.sleep(1)
-            own.record(begin - min(23, hours) * HOUR + 60, begin + HOUR * (1 if left else 1.5))
+            own.record(begin - min(23, hours) * HOUR + 60, begin + HOUR * (1 if left else 1.75))
 
 
 def main() -> None:

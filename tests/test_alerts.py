@@ -57,7 +57,6 @@ MUTANTS = [
     ("> 7200", "> 7300", DELIVERY),
     ("> 7200", ">= 7200", DELIVERY),
     ("for: 1h\n", "for: 0m\n", STILL),
-    ("[20m:1m]", "[10h:1m]", STILL),
     (
         'event_created|message_created"} offset 7d\n          ) >= 10',
         'event_created|message_created"}\n          ) >= 0',
