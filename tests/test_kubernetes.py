@@ -131,13 +131,14 @@ def test_the_kustomization_has_the_usage_manifest_and_only_files_that_exist() ->
         assert {m["kind"] for m in yaml.safe_load_all(built)} == {m["kind"] for m in usage}
 
 
-def test_the_prometheus_rule_has_the_alerts_as_they_are() -> None:
+def test_the_prometheus_rule_has_the_rules_and_alerts_as_they_are() -> None:
     written = (FOLDER / "prometheusrule.yaml").read_text()
-    assert written == generate(), "run `python examples/kubernetes/prometheusrule.py`"
+    assert written == generate(), "run `make dashboard`"
     rule = yaml.safe_load(written)
-    alerts = yaml.safe_load((ROOT / "examples" / "prometheus" / "alerts.yml").read_text())
+    parts = [ROOT / "examples" / "prometheus" / name for name in ("rules.yml", "alerts.yml")]
+    groups = [group for part in parts for group in yaml.safe_load(part.read_text())["groups"]]
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert rule["spec"] == {"groups": alerts["groups"]}
+    assert rule["spec"] == {"groups": groups}
 
 
 @pods

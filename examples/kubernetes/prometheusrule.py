@@ -1,13 +1,13 @@
-"""Generates prometheusrule.yaml, for the Prometheus Operator, from the alerts of Prometheus."""
+"""Generates prometheusrule.yaml, for the Prometheus Operator, from the rules and alerts of Prometheus."""
 
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ALERTS = HERE.parent / "prometheus" / "alerts.yml"
+PARTS = [HERE.parent / "prometheus" / name for name in ("rules.yml", "alerts.yml")]
 RULE = HERE / "prometheusrule.yaml"
 HEADER = """\
-# The alerts for the Prometheus Operator. Generated from examples/prometheus/alerts.yml by
-#   python examples/kubernetes/prometheusrule.py
+# Recording rules and alerts for the Prometheus Operator. Generated from examples/prometheus by
+#   make dashboard
 #
 #   kubectl apply -n novu -f prometheusrule.yaml
 #
@@ -23,9 +23,10 @@ spec:
 
 
 def generate() -> str:
-    """The manifest; its `groups` are the very lines of the alerts, indented."""
-    groups = ALERTS.read_text().partition("\ngroups:\n")[2]
-    lines = ["groups:", *groups.splitlines()]
+    """The manifest; its `groups` are the very lines of those files, indented."""
+    lines = ["groups:"]
+    for part in PARTS:
+        lines += part.read_text().partition("\ngroups:\n")[2].splitlines()
     return HEADER + "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
