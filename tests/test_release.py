@@ -132,7 +132,7 @@ def test_all_files_are_attached_with_their_sums_and_the_published_image(checkout
     done = dry_run(GATHER, checkout, repository="Otel-Novu/otel-novu")
     assert done.returncode == 0, done.stderr
     files = checkout / "release" / "files"
-    names = {"novu.json", "alerts.yml", "prometheusrule.yaml", "otel-novu.service"}
+    names = {"novu.json", "alerts.yml", "rules.yml", "prometheusrule.yaml", "otel-novu.service"}
     names |= {"usage.yaml", "beacons.yaml", "kustomization.yaml", "compose.override.yaml"}
     names |= {
         "collector-config.yaml",

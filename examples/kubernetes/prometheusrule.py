@@ -1,4 +1,4 @@
-"""Generates prometheusrule.yaml, for the Prometheus Operator, from the rules and alerts of Prometheus."""
+"""Generates prometheusrule.yaml, for the Prometheus Operator, from Prometheus' rules."""
 
 from pathlib import Path
 
