@@ -97,13 +97,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Read the settings, and set up logging as they say."""
     if options.env_file == "":
         raise SettingsError("--env-file: is empty; expected the path of a readable file")
-    try:
-        cwd = Path.cwd()
-    except OSError:
-        raise SettingsError("The working directory does not exist any more.") from None
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    env_file = options.env_file and Path(options.env_file)
-    settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
+    settings = load(os.environ, env_file=options.env_file and Path(options.env_file))
     _set_up_logging(logging.DEBUG if options.verbose else settings.log_level)
     for warning in settings.warnings:
         LOG.warning("%s", warning)

@@ -5,11 +5,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Self
 
 from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
@@ -36,11 +34,8 @@ _VARIABLES = ("NOVU_TELEMETRY", "MONGO_URL", "MONGO_URL_FILE", "OTEL_METRIC_EXPO
 def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None = None) -> None:
     """Register the beacon's metrics; the application's own readers and exporters do the rest.
 
-    The host is read when metrics are collected. A forked process observes nothing.
-
-    Args:
-        meter_provider: the application's own.
-        settings: what the user set; None: from the environment.
+    The host is read when metrics are collected. A forked process observes nothing. Without
+    `settings`, those of the environment are used.
 
     Raises:
         SettingsError: a variable can't be used.
@@ -60,16 +55,10 @@ def register_usage(
     """Register the usage metrics, read from Novu's database in a daemon thread.
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
-
-    Args:
-        meter_provider: the application's own.
-        settings: what the user set; None: from the environment.
-        interval: between two readings, seconds; None: `OTEL_METRIC_EXPORT_INTERVAL`.
+    `interval` is the time between two readings in seconds, else `OTEL_METRIC_EXPORT_INTERVAL`.
 
     Raises:
-        SettingsError: a variable can't be used.
-        StateDirError: the state directory can't be used.
-        ValueError: the interval is not positive and finite.
+        ValueError: the interval is not positive and finite; others as for `register_beacon`.
     """
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
@@ -79,7 +68,7 @@ def register_usage(
     return handle
 
 
-class UsageHandle:
+class UsageHandle(AbstractContextManager["UsageHandle"]):
     """Reads usage figures until it is closed; also a context manager.
 
     Attributes:
@@ -87,19 +76,23 @@ class UsageHandle:
     """
 
     def __init__(self, settings: Settings, interval: float) -> None:
-        """Start to read."""
         if not 0 < interval < math.inf:
             raise ValueError("interval: expected a positive, finite number of seconds")
         self.reading: usage.UsageReading | None = None
         self._interval, self._process = interval, os.getpid()
-        self._closed, self._resources = threading.Event(), ExitStack()
-        self._store = self._resources.enter_context(closing(self._open(settings.state_dir)))
-        flag = TelemetryFlag(settings, self._store)
-        self._reader = UsageReader(
-            settings, self._store, flag, FailureLog(), ended=self._closed.is_set
+        self._closed, self._lock = threading.Event(), ExitStack()
+        self._store = Store.open(settings.state_dir)
+        try:
+            self._lock.enter_context(lock(settings.state_dir, "embedded"))
+        except LockedError as error:
+            # Two processes must not advance the same counters.
+            LOG.warning("%s; the created counters are kept in memory.", error)
+            self._store = Store.open_read_only(settings.state_dir)
+        flag, ended = TelemetryFlag(settings, self._store), self._closed.is_set
+        self._reader = UsageReader(settings, self._store, flag, FailureLog(), ended=ended)
+        self._thread = threading.Thread(
+            target=self._run, args=(flag,), name="otel-novu-usage", daemon=True
         )
-        self._thread = threading.Thread(target=self._run, args=(flag,), daemon=True)
-        self._thread.name = "otel-novu-usage"
         self._thread.start()
 
     def close(self) -> None:
@@ -110,24 +103,10 @@ class UsageHandle:
         self.reading = None
         self._thread.join(_CLOSE_TIMEOUT)
         if not self._thread.is_alive():
-            self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
+            self._lock.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _open(self, state_dir: Path) -> Store:
-        store = Store.open(state_dir)
-        try:
-            self._resources.enter_context(lock(state_dir, "embedded"))
-        except LockedError as error:
-            # Two processes must not advance the same counters.
-            store.close()
-            LOG.warning("%s; the created counters are kept in memory.", error)
-            return Store.open_read_only(state_dir)
-        return store
 
     def _run(self, flag: TelemetryFlag) -> None:
         if not self._reader.has_database:
@@ -135,16 +114,17 @@ class UsageHandle:
             return
         # An instrumented pymongo must not trace our queries as the application's own.
         context.attach(context.set_value("suppress_instrumentation", value=True))
-        due = time.monotonic()
-        while not self._closed.is_set():
+        due, wait = time.monotonic(), 0.0
+        while not self._closed.wait(wait):
             flag.read()
+            wait = _POLL
             if not flag.enabled:
                 self.reading, due = None, time.monotonic()
-            elif time.monotonic() >= due:
+                continue
+            if time.monotonic() >= due:
                 self._read()
                 due = max(due + self._interval, time.monotonic())
-            wait = due - time.monotonic() if flag.enabled else _POLL
-            self._closed.wait(max(0.0, min(_POLL, wait)))
+            wait = max(0.0, min(_POLL, due - time.monotonic()))
         self.reading = None
 
     def _read(self) -> None:
@@ -160,16 +140,14 @@ class UsageHandle:
 
 
 def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
-    with closing(Store.open(settings.state_dir)) as store:
-        key = pseudonym_key(store) if settings.anonymize else None
+    store = Store.open(settings.state_dir)
+    key = pseudonym_key(store) if settings.anonymize else None
 
     @lru_cache(maxsize=1)  # one collection calls the callback of each instrument
     def read(_second: int) -> beacon.BeaconReading:
-        with closing(Store.open_read_only(settings.state_dir)) as store:
-            enabled = read_decision(settings, store).enabled
+        enabled = read_decision(settings, Store.open_read_only(settings.state_dir)).enabled
         host = read_host()
-        if key is not None:
-            host = pseudonymize(host, key)
+        host = host if key is None else pseudonymize(host, key)
         return beacon.BeaconReading(time.time(), host, enabled)
 
     return lambda: read(int(time.monotonic()))
@@ -191,10 +169,5 @@ def _checked(row: Metric[Reading]) -> Metric[Reading]:
 
 def _from_environment() -> Settings:
     """Read what concerns the metrics; exporter, resource and reader are the application's."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _VARIABLES or name.startswith("OTEL_NOVU_")
-    }
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    return load(environ, env_file=None, cwd=Path.cwd(), home=home)
+    names = [name for name in os.environ if name in _VARIABLES or name.startswith("OTEL_NOVU_")]
+    return load({name: os.environ[name] for name in names})

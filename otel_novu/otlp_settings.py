@@ -76,6 +76,7 @@ class Variable:
     default: str = ""
     secret: bool = False
     lenient: bool = False
+    field: str = ""  # of Settings; empty where a value depends on more than this variable
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class Store(Database):
         body: bytes,
         *,
         oldest: float,
-        max_bytes: int,
+        max_bytes: float,
         created: Mapping[str, CreatedCount] | None = None,
     ) -> bool:
         """Keep a report and its counters in one transaction; return whether they are on disk.
