@@ -31,6 +31,7 @@ All of them: {_DOCS}/settings.md
 # What each command does, an example, and the options of which one may be given.
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
+_ACTIONS = ("status", "enable", "disable", "on", "off")
 _BESIDE = {("show", "otlp"), ("spool", "json")}  # may be given with another option
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),
@@ -98,22 +99,18 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.env_file == "":
         raise SettingsError("--env-file: is empty; expected the path of a readable file")
     settings = load(os.environ, env_file=options.env_file and Path(options.env_file))
-    _set_up_logging(logging.DEBUG if options.verbose else settings.log_level)
-    for warning in settings.warnings:
-        LOG.warning("%s", warning)
-    return settings
-
-
-def _set_up_logging(level: int) -> None:
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     LOG.addHandler(handler)
-    LOG.setLevel(level)
+    LOG.setLevel(logging.DEBUG if options.verbose else settings.log_level)
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
     logging.lastResort = None  # drivers log addresses and what servers say
+    for warning in settings.warnings:
+        LOG.warning("%s", warning)
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,21 +129,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog = f"example: otel-novu {example}\ndocs: {_DOCS}"
         command = sub.add_parser(name, help=does, description=about, epilog=epilog, **shared)
         if name == "telemetry":
-            _add_action(command)
+            text = "status is the default; on and off mean enable and disable"
+            command.add_argument("action", nargs="?", default="status", choices=_ACTIONS, help=text)
         # An empty group breaks the usage line.
         group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
             place = command if (name, option) in _BESIDE else group
             place.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
-
-
-def _add_action(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "action",
-        nargs="?",
-        default="status",
-        type=lambda word: {"on": "enable", "off": "disable"}.get(word, word),
-        choices=("status", "enable", "disable"),
-        help="status is the default; on and off mean enable and disable",
-    )

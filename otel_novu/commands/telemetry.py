@@ -19,7 +19,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
         return status(settings, as_json=options.json)
     if options.json:
         raise SettingsError(f"--json: is given to {options.action}; expected only with status")
-    return store(settings, "on" if options.action == "enable" else "off")
+    return store(settings, "on" if options.action in ("enable", "on") else "off")
 
 
 def status(settings: Settings, *, as_json: bool) -> int:
