@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,15 @@ class InvalidError(Exception):
     """A value is not valid; the message is a clause that quotes nothing of it."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Secret:
     """A text that no log, error or repr shows."""
 
-    _text: str
+    _text: str = field(repr=False)
 
     def reveal(self) -> str:
         """Return the text."""
         return self._text
-
-    def __repr__(self) -> str:
-        return "***"
 
 
 class Protocol(Enum):

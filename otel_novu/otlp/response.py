@@ -28,10 +28,10 @@ def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
     texts = [urlsplit(urls[0]).query, *(value.reveal() for value in otlp.headers.values())]
     texts += [url.rpartition("@")[0].rpartition("//")[2] for url in urls]
     parts = {part for text in texts for part in (text, *re.split("[ :&=]", text))}
-    plain = {unquote(part) for part in parts}
-    # The last character of base64 depends on what follows.
-    encoded = {_base64(part).rstrip("=")[:-1] for part in plain}
-    forms = parts | plain | encoded | {quote(part, safe="", errors="replace") for part in plain}
+    forms = parts.copy()
+    for plain in map(unquote, parts):
+        # The last character of base64 depends on what follows.
+        forms |= {plain, quote(plain, safe="", errors="replace"), _base64(plain).rstrip("=")[:-1]}
     longest_first = sorted(forms, key=len, reverse=True)
     words = [re.escape(form) for form in longest_first if len(form) >= _SHORTEST_SECRET]
     return re.compile("|".join(words) or "(?!)", re.IGNORECASE)
