@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from functools import lru_cache
 
 from opentelemetry import context
@@ -16,7 +15,7 @@ from otel_novu.consent import TelemetryFlag, read_decision
 from otel_novu.identity import pseudonym_key
 from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon, usage
-from otel_novu.metrics.metric import Metric, Point, Reading
+from otel_novu.metrics.metric import Reading
 from otel_novu.report import register
 from otel_novu.reporter import UsageReader
 from otel_novu.settings import Settings, load
@@ -43,7 +42,7 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
     """
     read = _beacon_reader(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, map(_checked, beacon.BEACON), _in_this_process(read))
+    register(meter, beacon.BEACON, _in_this_process(read))
 
 
 def register_usage(
@@ -64,7 +63,7 @@ def register_usage(
     handle = UsageHandle(used, used.interval if interval is None else interval)
     meter = meter_provider.get_meter(usage.SCOPE, __version__)
     rows = usage.metrics(usage.figures_in_use(delivery=used.delivery_figures))
-    register(meter, map(_checked, rows), _in_this_process(lambda: handle.reading))
+    register(meter, rows, _in_this_process(lambda: handle.reading))
     return handle
 
 
@@ -156,15 +155,6 @@ def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
 def _in_this_process(current: Callable[[], Reading | None]) -> Callable[[], Reading | None]:
     process = os.getpid()
     return lambda: current() if os.getpid() == process else None
-
-
-def _checked(row: Metric[Reading]) -> Metric[Reading]:
-    """Let a row return only points of its schema: no ReportBuilder checks them here."""
-
-    def read(reading: Reading) -> list[Point]:
-        return [p for p in row.read(reading) if row.accepts(p.value, p.attributes)]
-
-    return replace(row, read=read)
 
 
 def _from_environment() -> Settings:

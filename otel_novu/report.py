@@ -56,14 +56,11 @@ class ReportBuilder(Generic[Reading]):
         self._reading = reading
         self._reader.collect(timeout_millis=math.inf)
         metrics: list[export.Metric] = []
-        dropped = 0
+        dropped = sum(len([*row.read(reading)]) for row in self._rows.values())
         for metric in self._reader.take():
-            row = self._rows.get(metric.name)
-            found: Sequence[Any] = metric.data.data_points
-            points = [p for p in found if row and row.accepts(p.value, p.attributes or {})]
-            dropped += len(found) - len(points)
-            if row and points:
-                data = self._data(row, points, reading, read_at)
+            if row := self._rows.get(metric.name):
+                data = self._data(row, metric.data.data_points, reading, read_at)
+                dropped -= len(data.data_points)
                 metrics.append(export.Metric(row.name, row.description, row.unit, data))
         if not metrics:
             return Built(None, dropped)
@@ -95,7 +92,7 @@ class ReportBuilder(Generic[Reading]):
 def register(
     meter: Meter, rows: Iterable[Metric[Reading]], current: Callable[[], Reading | None]
 ) -> None:
-    """Create one observable instrument for each row, which observes the current reading.
+    """Create one observable instrument for each row: the current reading, as far as it is valid.
 
     `current` should do no slow I/O: the SDK holds a lock meanwhile, and counts sums twice after a
     collection that took too long.
@@ -113,7 +110,8 @@ def _callback(row: Metric[Reading], current: Callable[[], Reading | None]) -> Ca
     def observe(_: CallbackOptions) -> list[Observation]:
         reading = current()
         points = () if reading is None else row.read(reading)
-        return [Observation(point.value, dict(point.attributes)) for point in points]
+        valid = [point for point in points if row.accepts(point.value, point.attributes)]
+        return [Observation(point.value, dict(point.attributes)) for point in valid]
 
     return observe
 
