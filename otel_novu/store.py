@@ -109,17 +109,14 @@ class Store(Database):
         max_bytes: float,
         created: Mapping[str, CreatedCount] | None = None,
     ) -> bool:
-        """Keep a report and its counters in one transaction; return whether they are on disk.
-
-        Drops what was read before `oldest` (Unix time, seconds), and beyond `max_bytes` in all
-        first dead letters and then the oldest.
-        """
+        """Keep a report and its counters in one transaction; return whether they are on disk."""
         with self._lock:
             listed, total = self.listing(), 0
             # Rising, also after a clock that was ahead, and unique over all files.
             self._last_id = max(self._last_id, time.time_ns(), *(row.id for row in listed)) + 1
             listed.append(Listed(self._last_id, scope, read_at, len(body), None))
             rows: Rows = {self._last_id: (self._last_id, scope, read_at, body, None)}
+            # Too old (Unix time) or beyond the limit: dead letters go first, then the oldest.
             for row in sorted(listed, key=lambda row: (row.rejected is not None, -row.id)):
                 total += row.size
                 if row.read_at < oldest or total > max_bytes:
@@ -161,9 +158,8 @@ class Store(Database):
 
     def in_memory(self) -> int:
         """Count the waiting reports that are lost when the process ends; never waits."""
-        return sum(
-            row is not None and row[4] is None for row in list(self._changes["report"].values())
-        )
+        rows = list(self._changes["report"].values())
+        return sum(row is not None and row[4] is None for row in rows)
 
     def listing(self) -> list[Listed]:
         """List all reports, dead letters too, oldest first."""
@@ -216,17 +212,8 @@ class Store(Database):
         if not created:
             return {}
         rows: Rows = dict.fromkeys([*self._known["created"], *self._changes["created"]])
-        rows |= {
-            name: (
-                name,
-                each.total,
-                each.since,
-                each.until,
-                each.paused,
-                json.dumps([*each.by.items()]),
-            )
-            for name, each in created.items()
-        }
+        for name, each in created.items():
+            rows[name] = (name, *astuple(each)[:-1], json.dumps([*each.by.items()]))
         database: Rows = {"database": ("database", self._database)} if self._database else {}
         return {"created": rows, "meta": database}
 
