@@ -17,13 +17,7 @@ NO_DATABASE = "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE is
 
 @contextmanager
 def start(settings: Settings, command: str) -> Iterator[tuple[Store, Exporter]]:
-    """Open and lock the state directory, and log once what is wrong with it.
-
-    Raises:
-        SettingsError: MONGO_URL can't be used.
-        StateDirError: the state directory can't be used.
-        LockedError: another process runs on it.
-    """
+    """Open and lock the state directory, and log once what is wrong with it."""
     check_mongo_url(settings)
     store = Store.open(settings.state_dir)
     with lock(settings.state_dir, command):

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from otel_novu.otlp import fault, response
+from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
 from otel_novu.settings import Compression, Otlp
 from otel_novu.version import __version__
@@ -18,9 +18,11 @@ _MAX_RESPONSE = 64 * 1024
 _MAX_THREADS = 4
 _WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
 _HINTS = {
-    **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {fault.ENDPOINT}"),
-    **dict.fromkeys((401, 403), fault.CHECK_TOKEN),
-    **dict.fromkeys((404, 405), f"check the path in {fault.ENDPOINT}; /v1/metrics is added to it"),
+    **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {response.ENDPOINT}"),
+    **dict.fromkeys((401, 403), response.CHECK_TOKEN),
+    **dict.fromkeys(
+        (404, 405), f"check the path in {response.ENDPOINT}; /v1/metrics is added to it"
+    ),
     407: "add user name and password to the URL in HTTP_PROXY",
     413: "raise max_request_body_size of the collector's OTLP receiver",
     415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
@@ -43,13 +45,13 @@ class HttpSender:
         urllib3 limits neither the resolver nor a server that sends byte by byte. So a thread posts,
         and is left behind if it is late.
         """
-        outcomes: list[Outcome] = [fault.LATE]
+        outcomes: list[Outcome] = [response.LATE]
 
         def post() -> None:
             try:
                 outcomes.append(self._post(body, timeout))
             except Exception as error:  # noqa: BLE001 - a sender never raises
-                outcomes.append(fault.find_cause(error))
+                outcomes.append(response.find_cause(error))
 
         self._threads = [late for late in self._threads if late.is_alive()]
         if timeout > 0 and len(self._threads) < _MAX_THREADS:
