@@ -1,7 +1,6 @@
 """The command line: arguments, exit codes, logging."""
 
 import argparse
-import io
 import logging
 import os
 import signal
@@ -56,9 +55,6 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process's arguments, and return the exit code."""
     options = _parser().parse_args(arguments, argparse.Namespace(env_file=None, verbose=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a receiver or a path says may not fit the terminal's encoding.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _call(options)
         sys.stdout.flush()

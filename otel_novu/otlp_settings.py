@@ -151,13 +151,6 @@ def _headers(text: str, *, grpc: bool) -> dict[str, Secret]:
     return {name: Secret(value) for name, value in found.items()}
 
 
-def check_file(path: Path) -> Path:
-    """Return the path; raise InvalidError unless it is a regular file."""
-    if not path.is_file():
-        raise InvalidError("is not a file")
-    return path
-
-
 def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
     import ssl  # noqa: PLC0415 - slow to load, and few set a certificate
 
@@ -165,10 +158,10 @@ def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
         raise InvalidError(f"is set without {_PREFIX}CLIENT_CERTIFICATE")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(check_file(certificates))
+        context.load_verify_locations(certificates)
         if key is not None:
             # Without a password OpenSSL would ask for one.
-            context.load_cert_chain(certificates, check_file(key), password="")
+            context.load_cert_chain(certificates, key, password="")
     except ssl.SSLError:
         missing = "certificate" if key is None else "unencrypted key of the certificate"
         raise InvalidError(f"contains no PEM {missing}") from None

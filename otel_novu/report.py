@@ -10,6 +10,7 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 from opentelemetry.metrics import CallbackOptions, CallbackT, Meter, Observation
 from opentelemetry.sdk import resources
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, export
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.sdk.version import __version__ as sdk_version
 
@@ -32,11 +33,7 @@ class ReportBuilder(Generic[Reading]):
     """
 
     def __init__(
-        self,
-        scope: str,
-        rows: Sequence[Metric[Reading]],
-        resource: resources.Resource,
-        started: float,
+        self, scope: str, rows: Sequence[Metric[Reading]], resource: Resource, started: float
     ) -> None:
         self._scope, self._rows = scope, {row.name: row for row in rows}
         self._resource, self._started = resource, started
@@ -116,9 +113,7 @@ def _callback(row: Metric[Reading], current: Callable[[], Reading | None]) -> Ca
     return observe
 
 
-def make_resource(
-    service_name: str, instance: UUID, attributes: Mapping[str, str]
-) -> resources.Resource:
+def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, str]) -> Resource:
     """Make the resource: the service, the instance, the SDK and the operator's attributes.
 
     `Resource.create` is not used: its detectors add what must not be sent.
@@ -130,7 +125,7 @@ def make_resource(
         resources.TELEMETRY_SDK_NAME: "opentelemetry",
         resources.TELEMETRY_SDK_VERSION: sdk_version,
     }
-    return resources.Resource({**attributes, **ours})
+    return Resource({**attributes, **ours})
 
 
 class _Reader(export.MetricReader):

@@ -71,9 +71,9 @@ def _interval(text: str) -> float:
 def _mongo_url(text: str) -> Secret:
     if _UNEXPANDED.search(text):
         raise InvalidError("contains a $NAME that was not expanded (write a literal $ as %24)")
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
+    if not text.strip().startswith(("mongodb://", "mongodb+srv://")):
         raise InvalidError("is not a MongoDB URL")
-    return Secret(text)
+    return Secret(text.strip())
 
 
 def _exporters(text: str) -> tuple[str, ...]:
@@ -162,23 +162,20 @@ def load(
 ) -> Settings:
     """Read the environment and the .env file; raise SettingsError for what can't be used."""
     environment = _read(environ, env_file, cwd)
-    get = environment.get
+    get, texts = environment.get, environment.texts
     attributes = get("OTEL_RESOURCE_ATTRIBUTES") or {}
     name = attributes.pop("service.name", "") or "novu"
     return Settings(
         **{row.field: get(row.name) for row in VARIABLES if row.field},
-        mongo_url=get("MONGO_URL") or get("MONGO_URL_FILE", lambda file: _read_url(cwd / file)),
-        state_dir=get("OTEL_NOVU_STATE_DIR", lambda folder: (cwd / folder).absolute())
-        or _state_dir(environment.texts, home),
-        otlp=otlp.read(get, environment.texts, cwd),
+        mongo_url=get("MONGO_URL")
+        or get("MONGO_URL_FILE", lambda path: _mongo_url((cwd / path).read_text("utf-8-sig"))),
+        state_dir=get("OTEL_NOVU_STATE_DIR", lambda path: (cwd / path).absolute())
+        or _state_dir(texts, home),
+        otlp=otlp.read(get, texts, cwd),
         service_name=get("OTEL_SERVICE_NAME") or name,
         resource_attributes=attributes,
         warnings=tuple(environment.warnings),
     )
-
-
-def _read_url(file: Path) -> Secret:
-    return _mongo_url(otlp.check_file(file).read_text("utf-8-sig").strip())
 
 
 def _state_dir(texts: Mapping[str, str], home: Path | None) -> Path:

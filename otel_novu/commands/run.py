@@ -25,16 +25,11 @@ def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
 
 
 def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
-    decision = exporter.flag.decision
-    LOG.info(
-        "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s).",
-        __version__,
-        exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})",
-        settings.interval,
-        exporter.reporter.instance,
-        decision.word,
-        decision.by,
-    )
+    decision, instance = exporter.flag.decision, exporter.reporter.instance
+    where = exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})"
+    message = "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s)."
+    facts = (__version__, where, settings.interval, instance, decision.word, decision.by)
+    LOG.info(message, *facts)
     if decision.enabled and settings.mongo_url is None:
         LOG.warning("%s: only the beacon is sent.", NO_DATABASE)
     if waiting := store.waiting(exporter.flag.scopes()):
