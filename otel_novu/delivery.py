@@ -140,16 +140,13 @@ class Delivery:
             kept = "it is kept" if self.store.fault is None else "it is kept in memory"
             message = f"Sending the {scope} report to {endpoint} failed: {result}; {kept}."
             self.failures.failed(f"{scope} sending", message)
-        due = self.next_due(scope)
-        self.store.save_last_attempt(
-            LastAttempt(scope, report.read_at, self.now(), due, endpoint, result, report.body)
-        )
+        times = (report.read_at, self.now(), self.next_due(scope))
+        self.store.save_last_attempt(LastAttempt(scope, *times, endpoint, result, report.body))
 
     def _log_delivered(self, scope: str, outcome: Delivered) -> None:
         endpoint, subject = self.sender.endpoint, f"{scope} partial success"
-        self.failures.recovered(
-            f"{scope} sending", f"{scope.capitalize()} reports are delivered to {endpoint} again."
-        )
+        again = f"{scope.capitalize()} reports are delivered to {endpoint} again."
+        self.failures.recovered(f"{scope} sending", again)
         if not outcome.rejected and not outcome.message:
             self.failures.recovered(subject, f"{endpoint} accepts all data points again.")
             return

@@ -34,11 +34,7 @@ def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None 
     """Register the beacon's metrics; the application's own readers and exporters do the rest.
 
     The host is read when metrics are collected. A forked process observes nothing. Without
-    `settings`, those of the environment are used.
-
-    Raises:
-        SettingsError: a variable can't be used.
-        StateDirError: the state directory can't be used.
+    `settings`, the environment is read. Raises SettingsError or StateDirError.
     """
     read = _beacon_reader(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
@@ -55,9 +51,7 @@ def register_usage(
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
     `interval` is the time between two readings in seconds, else `OTEL_METRIC_EXPORT_INTERVAL`.
-
-    Raises:
-        ValueError: the interval is not positive and finite; others as for `register_beacon`.
+    Raises ValueError for one that is not positive and finite; else as `register_beacon`.
     """
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
@@ -68,15 +62,12 @@ def register_usage(
 
 
 class UsageHandle(AbstractContextManager["UsageHandle"]):
-    """Reads usage figures until it is closed; also a context manager.
-
-    Attributes:
-        reading: the last one; None if there is none, or usage figures are off.
-    """
+    """Reads usage figures until it is closed; also a context manager."""
 
     def __init__(self, settings: Settings, interval: float) -> None:
         if not 0 < interval < math.inf:
             raise ValueError("interval: expected a positive, finite number of seconds")
+        # The last one; None if there is none, or usage figures are off.
         self.reading: usage.UsageReading | None = None
         self._interval, self._process = interval, os.getpid()
         self._closed, self._lock = threading.Event(), ExitStack()

@@ -112,7 +112,7 @@ def _acquire(file: FileIO) -> bool:
 
 def _read_owner(file: FileIO) -> LockOwner:
     text = os.pread(file.fileno(), 200, 0).decode(errors="replace")
-    pid, command, since, namespace = (*text.split(" "), "", "", "", "")[:4]
-    if not (pid.isdecimal() and since):
-        return LockOwner(None, command or "unknown", 0.0, namespace)
-    return LockOwner(int(pid), command, float(since), namespace)
+    with suppress(ValueError):  # the owner writes it just now
+        pid, command, since, namespace = text.split(" ")
+        return LockOwner(int(pid), command, float(since), namespace)
+    return LockOwner(None, "unknown", 0.0, "")
