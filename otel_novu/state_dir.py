@@ -93,7 +93,6 @@ def pid_namespace() -> str:
 
 
 def _lock_file(directory: Path, flags: int) -> FileIO:
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would block
     return FileIO(os.open(directory / "lock", flags, 0o600))
 
 
