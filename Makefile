@@ -59,7 +59,7 @@ format: setup  ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .
 
 docs: setup  ## write the tables of docs/metrics.md from the metric rows
-	$(BIN)/python -m otel_novu.docs docs/metrics.md
+	$(BIN)/python .ci/metrics_docs.py docs/metrics.md
 
 golden: setup  ## regenerate the golden file of both reports
 	OTEL_NOVU_WRITE_GOLDEN=1 $(BIN)/python -m pytest tests/contract/test_golden.py

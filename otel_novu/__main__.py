@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
-import threading
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 
-def main() -> int:
-    """Run the command line and return the exit code; 128 plus the number of a signal."""
+def main() -> NoReturn:
+    """Run the command line; exit with its code, or with 128 plus the number of a signal."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         # Imported here, so that Ctrl-C during the import shows no traceback.
@@ -22,13 +23,9 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError):  # nobody reads
             stream.flush()
-        except OSError:  # nobody reads: drop it, or Python fails at its exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if threading.active_count() > 1:
-        os._exit(code)  # a thread may hang in a resolver or a socket
-    return code
+    os._exit(code)  # a thread may hang in a resolver or a socket
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -36,4 +33,4 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,6 @@
 """The command line: arguments, exit codes, logging."""
 
 import argparse
-import io
 import logging
 import os
 import signal
@@ -31,6 +30,7 @@ All of them: {_DOCS}/settings.md
 # What each command does, an example, and the options of which one may be given.
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
+_ACTIONS = ("status", "enable", "disable", "on", "off")
 _BESIDE = {("show", "otlp"), ("spool", "json")}  # may be given with another option
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),
@@ -55,9 +55,6 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the process's arguments, and return the exit code."""
     options = _parser().parse_args(arguments, argparse.Namespace(env_file=None, verbose=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a receiver or a path says may not fit the terminal's encoding.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _call(options)
         sys.stdout.flush()
@@ -97,29 +94,19 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Read the settings, and set up logging as they say."""
     if options.env_file == "":
         raise SettingsError("--env-file: is empty; expected the path of a readable file")
-    try:
-        cwd = Path.cwd()
-    except OSError:
-        raise SettingsError("The working directory does not exist any more.") from None
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    env_file = options.env_file and Path(options.env_file)
-    settings = load(os.environ, env_file=env_file, cwd=cwd, home=home)
-    _set_up_logging(logging.DEBUG if options.verbose else settings.log_level)
-    for warning in settings.warnings:
-        LOG.warning("%s", warning)
-    return settings
-
-
-def _set_up_logging(level: int) -> None:
+    settings = load(os.environ, env_file=options.env_file and Path(options.env_file))
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     LOG.addHandler(handler)
-    LOG.setLevel(level)
+    LOG.setLevel(logging.DEBUG if options.verbose else settings.log_level)
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
     logging.lastResort = None  # drivers log addresses and what servers say
+    for warning in settings.warnings:
+        LOG.warning("%s", warning)
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,21 +125,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog = f"example: otel-novu {example}\ndocs: {_DOCS}"
         command = sub.add_parser(name, help=does, description=about, epilog=epilog, **shared)
         if name == "telemetry":
-            _add_action(command)
+            text = "status is the default; on and off mean enable and disable"
+            command.add_argument("action", nargs="?", default="status", choices=_ACTIONS, help=text)
         # An empty group breaks the usage line.
         group = command.add_mutually_exclusive_group() if choices else command
         for option, meaning in choices.items():
             place = command if (name, option) in _BESIDE else group
             place.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
-
-
-def _add_action(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "action",
-        nargs="?",
-        default="status",
-        type=lambda word: {"on": "enable", "off": "disable"}.get(word, word),
-        choices=("status", "enable", "disable"),
-        help="status is the default; on and off mean enable and disable",
-    )

@@ -31,17 +31,12 @@ class Decision:
 
 
 def decide(variable: bool | None, admin: bool | None, *, readable: bool) -> Decision:  # noqa: FBT001
-    """Decide: `NOVU_TELEMETRY` if it is set, else the admin setting, else on.
-
-    An admin setting that can't be read means off: nobody knows what it is.
-    """
+    """Decide: `NOVU_TELEMETRY` if it is set, else the admin setting, else on."""
     if variable is not None:
         return Decision(variable, BY_VARIABLE)
-    if not readable:
+    if not readable:  # nobody knows what it is
         return Decision(enabled=False, by=BY_UNREADABLE)
-    if admin is None:
-        return Decision(enabled=True, by="the default")
-    return Decision(admin, "the admin setting")
+    return Decision(admin is not False, "the default" if admin is None else "the admin setting")
 
 
 def read_decision(settings: Settings, store: Store) -> Decision:

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -151,8 +150,7 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        if not stat.S_ISREG(self._path.lstat().st_mode):
-            raise sqlite3.DatabaseError("it is not a regular file")
+        self._path.lstat()  # FileNotFoundError: there is none yet
         with closing(_connect(self._path)) as disk:
             # A rollback journal works on network file systems, and for readers on read-only ones.
             disk.execute("PRAGMA journal_mode = TRUNCATE")

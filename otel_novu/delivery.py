@@ -1,10 +1,12 @@
 """Delivers waiting reports, oldest first, however long the receiver is away."""
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from otel_novu.log import LOG, FailureLog
 from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable, Sender, describe
@@ -19,33 +21,21 @@ MAX_REJECTED = 3
 
 @dataclass(slots=True)
 class Delivery:
-    """Sends what waits in the store; times are in seconds.
-
-    Args:
-        store: holds the reports.
-        sender: sends one.
-        timeout: for one attempt.
-        scopes: returns the scopes that may be sent now.
-        next_due: returns the Unix time of a scope's next report, or None.
-        now: the wall clock, Unix time.
-        failures: where failures are logged.
-        on_delivered: called when nothing waits any more.
-        rejected_points: data points that the receiver said it rejected.
-        outcomes: of the last attempt, by scope.
-    """
+    """Sends what waits in the store; times are in seconds."""
 
     store: Store
     sender: Sender
-    timeout: float
-    scopes: Callable[[], tuple[str, ...]]
-    next_due: Callable[[str], float | None]
-    now: Callable[[], float]
+    timeout: float  # for one attempt
+    scopes: Callable[[], tuple[str, ...]]  # that may be sent now
+    next_due: Callable[[str], float | None]  # the Unix time of a scope's next report
+    now: Callable[[], float]  # the wall clock, Unix time
     failures: FailureLog
-    on_delivered: Callable[[], None] = lambda: None
-    rejected_points: int = 0
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    on_delivered: Callable[[], None] = lambda: None  # called when nothing waits any more
+    rejected_points: int = 0  # data points that the receiver said it rejected
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  # of the last attempt, by scope
     _wake: threading.Event = field(default_factory=threading.Event)
-    _deadline: float | None = None  # of the last delivery, on the boot clock
+    _ending: threading.Event = field(default_factory=threading.Event)
+    _deadline: float = math.inf  # of the last delivery, on the boot clock
 
     def wake(self) -> None:
         """Deliver now: there is a new report, or somebody asks."""
@@ -54,6 +44,7 @@ class Delivery:
     def shut_down(self, timeout: float) -> None:
         """Make one more attempt, then end; returns at once."""
         self._deadline = boot_time() + timeout
+        self._ending.set()
         self._wake.set()
 
     def run(self) -> None:
@@ -61,7 +52,7 @@ class Delivery:
         backoff = FIRST_BACKOFF
         while True:
             self._wake.clear()
-            last = self._deadline is not None
+            last = self._ending.is_set()
             outcome = self.deliver()
             if last:
                 return
@@ -69,17 +60,14 @@ class Delivery:
                 backoff = FIRST_BACKOFF
                 self._wake.wait()
             elif isinstance(outcome, Retryable) and outcome.retry_after:
-                self._obey(min(outcome.retry_after, MAX_RETRY_AFTER))
+                # As the receiver asks, whatever is read meanwhile; only the shutdown ends it.
+                self._ending.wait(min(outcome.retry_after, MAX_RETRY_AFTER))
             else:
                 self._wake.wait(random.uniform(backoff / 2, backoff))  # noqa: S311 - spreads load
                 backoff = min(2 * backoff, MAX_BACKOFF)
 
     def deliver(self) -> Outcome | None:
-        """Send what waits once, scope by scope; no fault leaves this method.
-
-        Returns:
-            None if all is delivered, else why not.
-        """
+        """Send what waits once; return None if all is delivered, else why not; never raises."""
         try:
             outcome = self._deliver_scopes()
             if outcome is None:
@@ -95,15 +83,6 @@ class Delivery:
         """Return whether the scope's last report was delivered and none of it waits."""
         delivered = isinstance(self.outcomes.get(scope), Delivered)
         return delivered and self.store.waiting((scope,)) == 0
-
-    def _obey(self, seconds: float) -> None:
-        """Wait as the receiver asks, whatever is read meanwhile; only the shutdown ends it."""
-        until = boot_time() + seconds
-        while (left := until - boot_time()) > 0:
-            self._wake.clear()
-            if self._deadline is not None:
-                return
-            self._wake.wait(left)
 
     def _deliver_scopes(self) -> Outcome | None:
         rejected = None
@@ -132,22 +111,17 @@ class Delivery:
 
     def _candidates(self, scope: str) -> Iterator[Report]:
         """Yield the oldest reports, and last the newest: a receiver may reject only what is old."""
-        seen = []
-        for report in self.store.reports((scope,)):
-            seen.append(report.id)
+        last = 0
+        for report in islice(self.store.reports((scope,)), MAX_REJECTED - 1):
+            last = report.id
             yield report
-            if len(seen) == MAX_REJECTED - 1:
-                break
-        newest = self.store.newest(scope)
-        if len(seen) == MAX_REJECTED - 1 and newest is not None and newest.id not in seen:
+        if (newest := self.store.newest(scope)) and newest.id > last:
             yield newest
 
     def _send(self, report: Report) -> Outcome:
-        timeout = self.timeout
-        if self._deadline is not None:
-            timeout = min(timeout, self._deadline - boot_time())
-            if timeout <= 0:
-                return Retryable("no time is left")
+        timeout = min(self.timeout, self._deadline - boot_time())
+        if timeout <= 0:
+            return Retryable("no time is left")
         began = time.monotonic()
         outcome = self.sender.send(report.body, timeout)
         message = "Sent a %s report to %s: %s (%d bytes, %.0f ms)."
@@ -165,16 +139,13 @@ class Delivery:
         else:
             message = f"Sending the {scope} report to {endpoint} failed: {result}; retrying."
             self.failures.failed(f"{scope} sending", message)
-        due = self.next_due(scope)
-        self.store.save_last_attempt(
-            LastAttempt(scope, report.read_at, self.now(), due, endpoint, result, report.body)
-        )
+        times = (report.read_at, self.now(), self.next_due(scope))
+        self.store.save_last_attempt(LastAttempt(scope, *times, endpoint, result, report.body))
 
     def _log_delivered(self, scope: str, outcome: Delivered) -> None:
         endpoint, subject = self.sender.endpoint, f"{scope} partial success"
-        self.failures.recovered(
-            f"{scope} sending", f"{scope.capitalize()} reports are delivered to {endpoint} again."
-        )
+        again = f"{scope.capitalize()} reports are delivered to {endpoint} again."
+        self.failures.recovered(f"{scope} sending", again)
         if not outcome.rejected and not outcome.message:
             self.failures.recovered(subject, f"{endpoint} accepts all data points again.")
             return

@@ -5,11 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache
-from pathlib import Path
-from typing import Self
 
 from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
@@ -18,7 +15,7 @@ from otel_novu.consent import TelemetryFlag, read_decision
 from otel_novu.identity import pseudonym_key
 from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon, usage
-from otel_novu.metrics.metric import Metric, Point, Reading
+from otel_novu.metrics.metric import Reading
 from otel_novu.report import register
 from otel_novu.reporter import UsageReader
 from otel_novu.settings import Settings, load
@@ -36,19 +33,12 @@ _VARIABLES = ("NOVU_TELEMETRY", "MONGO_URL", "MONGO_URL_FILE", "OTEL_METRIC_EXPO
 def register_beacon(meter_provider: MeterProvider, *, settings: Settings | None = None) -> None:
     """Register the beacon's metrics; the application's own readers and exporters do the rest.
 
-    The host is read when metrics are collected. A forked process observes nothing.
-
-    Args:
-        meter_provider: the application's own.
-        settings: what the user set; None: from the environment.
-
-    Raises:
-        SettingsError: a variable can't be used.
-        StateDirError: the state directory can't be used.
+    The host is read when metrics are collected. A forked process observes nothing. Without
+    `settings`, the environment is read. Raises SettingsError or StateDirError.
     """
     read = _beacon_reader(settings or _from_environment())
     meter = meter_provider.get_meter(beacon.SCOPE, __version__)
-    register(meter, map(_checked, beacon.BEACON), _in_this_process(read))
+    register(meter, beacon.BEACON, _in_this_process(read))
 
 
 def register_usage(
@@ -60,46 +50,39 @@ def register_usage(
     """Register the usage metrics, read from Novu's database in a daemon thread.
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
-
-    Args:
-        meter_provider: the application's own.
-        settings: what the user set; None: from the environment.
-        interval: between two readings, seconds; None: `OTEL_METRIC_EXPORT_INTERVAL`.
-
-    Raises:
-        SettingsError: a variable can't be used.
-        StateDirError: the state directory can't be used.
-        ValueError: the interval is not positive and finite.
+    `interval` is the time between two readings in seconds, else `OTEL_METRIC_EXPORT_INTERVAL`.
+    Raises ValueError for one that is not positive and finite; else as `register_beacon`.
     """
     used = settings or _from_environment()
     handle = UsageHandle(used, used.interval if interval is None else interval)
     meter = meter_provider.get_meter(usage.SCOPE, __version__)
     rows = usage.metrics(usage.figures_in_use(delivery=used.delivery_figures))
-    register(meter, map(_checked, rows), _in_this_process(lambda: handle.reading))
+    register(meter, rows, _in_this_process(lambda: handle.reading))
     return handle
 
 
-class UsageHandle:
-    """Reads usage figures until it is closed; also a context manager.
-
-    Attributes:
-        reading: the last one; None if there is none, or usage figures are off.
-    """
+class UsageHandle(AbstractContextManager["UsageHandle"]):
+    """Reads usage figures until it is closed; also a context manager."""
 
     def __init__(self, settings: Settings, interval: float) -> None:
-        """Start to read."""
         if not 0 < interval < math.inf:
             raise ValueError("interval: expected a positive, finite number of seconds")
+        # The last one; None if there is none, or usage figures are off.
         self.reading: usage.UsageReading | None = None
         self._interval, self._process = interval, os.getpid()
-        self._closed, self._resources = threading.Event(), ExitStack()
-        self._store = self._resources.enter_context(closing(self._open(settings.state_dir)))
-        flag = TelemetryFlag(settings, self._store)
-        self._reader = UsageReader(
-            settings, self._store, flag, FailureLog(), ended=self._closed.is_set
+        self._closed, self._lock = threading.Event(), ExitStack()
+        self._store = Store.open(settings.state_dir)
+        try:
+            self._lock.enter_context(lock(settings.state_dir, "embedded"))
+        except LockedError as error:
+            # Two processes must not advance the same counters.
+            LOG.warning("%s; the created counters are kept in memory.", error)
+            self._store = Store.open_read_only(settings.state_dir)
+        flag, ended = TelemetryFlag(settings, self._store), self._closed.is_set
+        self._reader = UsageReader(settings, self._store, flag, FailureLog(), ended=ended)
+        self._thread = threading.Thread(
+            target=self._run, args=(flag,), name="otel-novu-usage", daemon=True
         )
-        self._thread = threading.Thread(target=self._run, args=(flag,), daemon=True)
-        self._thread.name = "otel-novu-usage"
         self._thread.start()
 
     def close(self) -> None:
@@ -110,24 +93,10 @@ class UsageHandle:
         self.reading = None
         self._thread.join(_CLOSE_TIMEOUT)
         if not self._thread.is_alive():
-            self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
+            self._lock.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _open(self, state_dir: Path) -> Store:
-        store = Store.open(state_dir)
-        try:
-            self._resources.enter_context(lock(state_dir, "embedded"))
-        except LockedError as error:
-            # Two processes must not advance the same counters.
-            store.close()
-            LOG.warning("%s; the created counters are kept in memory.", error)
-            return Store.open_read_only(state_dir)
-        return store
 
     def _run(self, flag: TelemetryFlag) -> None:
         if not self._reader.has_database:
@@ -135,16 +104,17 @@ class UsageHandle:
             return
         # An instrumented pymongo must not trace our queries as the application's own.
         context.attach(context.set_value("suppress_instrumentation", value=True))
-        due = time.monotonic()
-        while not self._closed.is_set():
+        due, wait = time.monotonic(), 0.0
+        while not self._closed.wait(wait):
             flag.read()
+            wait = _POLL
             if not flag.enabled:
                 self.reading, due = None, time.monotonic()
-            elif time.monotonic() >= due:
+                continue
+            if time.monotonic() >= due:
                 self._read()
                 due = max(due + self._interval, time.monotonic())
-            wait = due - time.monotonic() if flag.enabled else _POLL
-            self._closed.wait(max(0.0, min(_POLL, wait)))
+            wait = max(0.0, min(_POLL, due - time.monotonic()))
         self.reading = None
 
     def _read(self) -> None:
@@ -160,16 +130,14 @@ class UsageHandle:
 
 
 def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
-    with closing(Store.open(settings.state_dir)) as store:
-        key = pseudonym_key(store) if settings.anonymize else None
+    store = Store.open(settings.state_dir)
+    key = pseudonym_key(store) if settings.anonymize else None
 
     @lru_cache(maxsize=1)  # one collection calls the callback of each instrument
     def read(_second: int) -> beacon.BeaconReading:
-        with closing(Store.open_read_only(settings.state_dir)) as store:
-            enabled = read_decision(settings, store).enabled
+        enabled = read_decision(settings, Store.open_read_only(settings.state_dir)).enabled
         host = read_host()
-        if key is not None:
-            host = pseudonymize(host, key)
+        host = host if key is None else pseudonymize(host, key)
         return beacon.BeaconReading(time.time(), host, enabled)
 
     return lambda: read(int(time.monotonic()))
@@ -180,21 +148,7 @@ def _in_this_process(current: Callable[[], Reading | None]) -> Callable[[], Read
     return lambda: current() if os.getpid() == process else None
 
 
-def _checked(row: Metric[Reading]) -> Metric[Reading]:
-    """Let a row return only points of its schema: no ReportBuilder checks them here."""
-
-    def read(reading: Reading) -> list[Point]:
-        return [p for p in row.read(reading) if row.accepts(p.value, p.attributes)]
-
-    return replace(row, read=read)
-
-
 def _from_environment() -> Settings:
     """Read what concerns the metrics; exporter, resource and reader are the application's."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _VARIABLES or name.startswith("OTEL_NOVU_")
-    }
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
-    return load(environ, env_file=None, cwd=Path.cwd(), home=home)
+    names = [name for name in os.environ if name in _VARIABLES or name.startswith("OTEL_NOVU_")]
+    return load({name: os.environ[name] for name in names})

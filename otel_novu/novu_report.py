@@ -10,9 +10,6 @@ from otel_novu.metrics.usage import DELIVERY, FIGURES, Figure, UsageReading
 
 Document = Mapping[str, Any]
 
-# Node's word for OpenTelemetry's.
-_PLATFORMS = {"windows": "win32"}
-
 
 def beacon_document(beacon: BeaconReading, instance: UUID) -> Document:
     """Write a beacon as Novu's "Keep Alive Beacon"; what is not known is null."""
@@ -22,7 +19,7 @@ def beacon_document(beacon: BeaconReading, instance: UUID) -> Document:
         "hostname": host.name,
         "instanceId": str(instance),
         "ipAddress": host.ip,
-        "platform": _PLATFORMS.get(host.os_type, host.os_type),
+        "platform": host.os_type,
         "release": host.os_version,
         "timestamp": _time(beacon.timestamp),
         "totalMemory": host.memory_total,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,15 @@ class InvalidError(Exception):
     """A value is not valid; the message is a clause that quotes nothing of it."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Secret:
     """A text that no log, error or repr shows."""
 
-    _text: str
+    _text: str = field(repr=False)
 
     def reveal(self) -> str:
         """Return the text."""
         return self._text
-
-    def __repr__(self) -> str:
-        return "***"
 
 
 class Protocol(Enum):
@@ -76,6 +73,7 @@ class Variable:
     default: str = ""
     secret: bool = False
     lenient: bool = False
+    field: str = ""  # of Settings; empty where a value depends on more than this variable
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,13 +151,6 @@ def _headers(text: str, *, grpc: bool) -> dict[str, Secret]:
     return {name: Secret(value) for name, value in found.items()}
 
 
-def check_file(path: Path) -> Path:
-    """Return the path; raise InvalidError unless it is a regular file."""
-    if not path.is_file():
-        raise InvalidError("is not a file")
-    return path
-
-
 def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
     import ssl  # noqa: PLC0415 - slow to load, and few set a certificate
 
@@ -167,10 +158,10 @@ def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
         raise InvalidError(f"is set without {_PREFIX}CLIENT_CERTIFICATE")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(check_file(certificates))
+        context.load_verify_locations(certificates)
         if key is not None:
             # Without a password OpenSSL would ask for one.
-            context.load_cert_chain(certificates, check_file(key), password="")
+            context.load_cert_chain(certificates, key, password="")
     except ssl.SSLError:
         missing = "certificate" if key is None else "unencrypted key of the certificate"
         raise InvalidError(f"contains no PEM {missing}") from None

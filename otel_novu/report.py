@@ -1,32 +1,16 @@
 """Turns a reading into the bytes of one OTLP request, with OpenTelemetry's SDK."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 from uuid import UUID
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.metrics import CallbackOptions, CallbackT, Meter, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Gauge,
-    MetricReader,
-    MetricsData,
-    ResourceMetrics,
-    ScopeMetrics,
-    Sum,
-)
-from opentelemetry.sdk.metrics.export import Metric as SdkMetric
-from opentelemetry.sdk.resources import (
-    SERVICE_INSTANCE_ID,
-    SERVICE_NAME,
-    TELEMETRY_SDK_LANGUAGE,
-    TELEMETRY_SDK_NAME,
-    TELEMETRY_SDK_VERSION,
-    Resource,
-)
+from opentelemetry.sdk import resources
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, export
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.sdk.version import __version__ as sdk_version
 
@@ -51,10 +35,8 @@ class ReportBuilder(Generic[Reading]):
     def __init__(
         self, scope: str, rows: Sequence[Metric[Reading]], resource: Resource, started: float
     ) -> None:
-        self._scope = InstrumentationScope(scope, __version__, "")
-        self._rows: Mapping[str, Metric[Reading]] = {row.name: row for row in rows}
-        self._resource = resource
-        self._started = started
+        self._scope, self._rows = scope, {row.name: row for row in rows}
+        self._resource, self._started = resource, started
         self._reading: Reading | None = None
         self._reader = _Reader()
         self._provider = MeterProvider(
@@ -69,21 +51,20 @@ class ReportBuilder(Generic[Reading]):
     def build(self, reading: Reading, read_at: float) -> Built:
         """Make the report of a reading; `read_at` is its Unix time in seconds."""
         self._reading = reading
-        metrics: list[SdkMetric] = []
-        seen = 0
-        for metric in self._reader.read_metrics():
-            seen += len(metric.data.data_points)
-            row = self._rows.get(metric.name)
-            points = [p for p in metric.data.data_points if row and _accepts(row, p)]
-            if row and points:
-                data = self._data(row, points, reading, read_at)
-                metrics.append(SdkMetric(row.name, row.description, row.unit, data))
-        dropped = seen - sum(len(metric.data.data_points) for metric in metrics)
+        self._reader.collect(timeout_millis=math.inf)
+        metrics: list[export.Metric] = []
+        dropped = sum(len([*row.read(reading)]) for row in self._rows.values())
+        for metric in self._reader.take():
+            if row := self._rows.get(metric.name):
+                data = self._data(row, metric.data.data_points, reading, read_at)
+                dropped -= len(data.data_points)
+                metrics.append(export.Metric(row.name, row.description, row.unit, data))
         if not metrics:
             return Built(None, dropped)
         # Resource and scope are ours, whatever an SDK plug-in adds to what it collects.
-        scopes = [ScopeMetrics(self._scope, metrics, "")]
-        collected = MetricsData([ResourceMetrics(self._resource, scopes, "")])
+        scope = InstrumentationScope(self._scope, __version__, "")
+        scopes = [export.ScopeMetrics(scope, metrics, "")]
+        collected = export.MetricsData([export.ResourceMetrics(self._resource, scopes, "")])
         return Built(encode_metrics(collected).SerializeToString(), dropped)
 
     def close(self) -> None:
@@ -92,25 +73,23 @@ class ReportBuilder(Generic[Reading]):
 
     def _data(
         self, row: Metric[Reading], points: Sequence[Any], reading: Reading, read_at: float
-    ) -> Gauge | Sum:
+    ) -> export.Gauge | export.Sum:
         # The SDK stamps points with its own clock, and sums with the first sight of a series.
         times: dict[str, Any] = {"time_unix_nano": _nanoseconds(read_at), "exemplars": ()}
         if row.instrument is Instrument.GAUGE:
-            return Gauge([replace(point, **times) for point in points])
+            return export.Gauge([replace(point, **times) for point in points])
         since = row.since(reading) if row.since else None
         began = self._started if since is None else since
         times["start_time_unix_nano"] = _nanoseconds(min(began, read_at))
-        return Sum(
-            [replace(point, **times) for point in points],
-            AggregationTemporality.CUMULATIVE,
-            is_monotonic=row.instrument is Instrument.COUNTER,
-        )
+        stamped = [replace(point, **times) for point in points]
+        grows = row.instrument is Instrument.COUNTER
+        return export.Sum(stamped, export.AggregationTemporality.CUMULATIVE, grows)
 
 
 def register(
     meter: Meter, rows: Iterable[Metric[Reading]], current: Callable[[], Reading | None]
 ) -> None:
-    """Create one observable instrument for each row, which observes the current reading.
+    """Create one observable instrument for each row: the current reading, as far as it is valid.
 
     `current` should do no slow I/O: the SDK holds a lock meanwhile, and counts sums twice after a
     collection that took too long.
@@ -128,7 +107,8 @@ def _callback(row: Metric[Reading], current: Callable[[], Reading | None]) -> Ca
     def observe(_: CallbackOptions) -> list[Observation]:
         reading = current()
         points = () if reading is None else row.read(reading)
-        return [Observation(point.value, dict(point.attributes)) for point in points]
+        valid = [point for point in points if row.accepts(point.value, point.attributes)]
+        return [Observation(point.value, dict(point.attributes)) for point in valid]
 
     return observe
 
@@ -138,46 +118,31 @@ def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, st
 
     `Resource.create` is not used: its detectors add what must not be sent.
     """
-    return Resource(
-        {
-            **attributes,
-            SERVICE_NAME: service_name,
-            SERVICE_INSTANCE_ID: str(instance),
-            TELEMETRY_SDK_LANGUAGE: "python",
-            TELEMETRY_SDK_NAME: "opentelemetry",
-            TELEMETRY_SDK_VERSION: sdk_version,
-        }
-    )
+    ours = {
+        resources.SERVICE_NAME: service_name,
+        resources.SERVICE_INSTANCE_ID: str(instance),
+        resources.TELEMETRY_SDK_LANGUAGE: "python",
+        resources.TELEMETRY_SDK_NAME: "opentelemetry",
+        resources.TELEMETRY_SDK_VERSION: sdk_version,
+    }
+    return Resource({**attributes, **ours})
 
 
-class _Reader(MetricReader):
+class _Reader(export.MetricReader):
     """Collects when asked; the SDK's own readers have a clock and a deadline."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._collected = MetricsData([])
+    _collected: Sequence[export.ResourceMetrics] = ()
 
-    def read_metrics(self) -> Iterator[SdkMetric]:
-        self._collected = MetricsData([])
-        self.collect(timeout_millis=math.inf)
-        for resource in self._collected.resource_metrics:
-            for scope in resource.scope_metrics:
-                yield from scope.metrics
+    def take(self) -> list[export.Metric]:
+        found, self._collected = self._collected, ()
+        scopes = [scope for resource in found for scope in resource.scope_metrics]
+        return [metric for scope in scopes for metric in scope.metrics]
 
-    def _receive_metrics(
-        self,
-        metrics_data: MetricsData,
-        timeout_millis: float = math.inf,  # noqa: ARG002 - the SDK's signature
-        **_: object,
-    ) -> None:
-        self._collected = metrics_data
+    def _receive_metrics(self, metrics_data: export.MetricsData, *_: object, **__: object) -> None:
+        self._collected = metrics_data.resource_metrics
 
-    def shutdown(self, timeout_millis: float = math.inf, **_: object) -> None:
+    def shutdown(self, *_: object, **__: object) -> None:
         """Do nothing: there is no thread to end."""
-
-
-def _accepts(row: Metric[Any], point: Any) -> bool:  # noqa: ANN401 - any of the SDK's points
-    return row.accepts(point.value, point.attributes or {})
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -12,10 +12,7 @@ def boot_time() -> float:
 
 
 def phase(instance: UUID, interval: float) -> float:
-    """Return the second of each interval, counted from Unix time 0, at which an instance reports.
-
-    Instances are spread evenly.
-    """
+    """Return at which second of each interval, counted from Unix time 0, an instance reports."""
     digest = hashlib.sha256(instance.bytes).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 * interval
 

@@ -1,5 +1,6 @@
 """Every variable that a user can set: one row each, read once into one frozen object."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,7 @@ from otel_novu import env_file as dotenv
 from otel_novu import otlp_settings as otlp
 from otel_novu.otlp_settings import Compression, InvalidError, Otlp, Protocol, Secret, Variable
 
-__all__ = ["VARIABLES", "Compression", "Otlp", "Protocol", "Secret", "Settings", "SettingsError"]
-__all__ += ["load"]
+__all__ = ["VARIABLES", "Compression", "Otlp", "Protocol", "Secret", "Settings", "load"]
 
 # `$NAME` as a whole part of the URL, or `${`, which is in no URL.
 _UNEXPANDED = re.compile(r"\$\{|(?:^|[/:@,])\$[A-Z][A-Z0-9_]+(?=[:@/?,]|$)")
@@ -40,7 +40,7 @@ class Settings:
     query_timeout: float
     delivery_figures: bool
     spool_max_age: float
-    spool_max_bytes: int
+    spool_max_bytes: float
     interval: float
     exporters: tuple[str, ...]
     sdk_disabled: bool
@@ -71,9 +71,9 @@ def _interval(text: str) -> float:
 def _mongo_url(text: str) -> Secret:
     if _UNEXPANDED.search(text):
         raise InvalidError("contains a $NAME that was not expanded (write a literal $ as %24)")
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
+    if not text.strip().startswith(("mongodb://", "mongodb+srv://")):
         raise InvalidError("is not a MongoDB URL")
-    return Secret(text)
+    return Secret(text.strip())
 
 
 def _exporters(text: str) -> tuple[str, ...]:
@@ -92,32 +92,36 @@ _SIZE = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}
 _LEVELS |= {"critical": 50, "fatal": 50}
 VARIABLES: tuple[Variable, ...] = (
-    Variable("NOVU_TELEMETRY", _FLAG, _FLAG_WORDS),
+    Variable("NOVU_TELEMETRY", _FLAG, _FLAG_WORDS, field="telemetry"),
     Variable("MONGO_URL", _mongo_url, "a mongodb:// or mongodb+srv:// URL", secret=True),
     Variable("MONGO_URL_FILE", otlp.path, "the path of a readable file with a mongodb:// URL"),
     Variable("OTEL_NOVU_STATE_DIR", otlp.path, "the path of a directory, without ~"),
-    Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73"),
-    Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS, "off"),
+    Variable("OTEL_NOVU_INSTANCE_ID", UUID, "a UUID such as ba54fb29-6422-4a83-a0e4-951d767efa73",
+             field="instance_id"),
+    Variable("OTEL_NOVU_ANONYMIZE", _FLAG, _FLAG_WORDS, "off", field="anonymize"),
     Variable("OTEL_NOVU_QUERY_TIMEOUT", partial(_quantity, {"": 1}, 0.001, 600),
-             "seconds, from 0.001 to less than 600", "5"),
-    Variable("OTEL_NOVU_DELIVERY_FIGURES", _FLAG, _FLAG_WORDS, "on"),
+             "seconds, from 0.001 to less than 600", "5", field="query_timeout"),
+    Variable("OTEL_NOVU_DELIVERY_FIGURES", _FLAG, _FLAG_WORDS, "on", field="delivery_figures"),
     Variable("OTEL_NOVU_SPOOL_MAX_AGE", partial(_quantity, _AGE, 1, 366 * 86400 + 1),
-             "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d", "7d"),
+             "days, hours, minutes or seconds (7d, 12h, 30m, 90s, 90), from 1s to 366d", "7d",
+             field="spool_max_age"),
     Variable("OTEL_NOVU_SPOOL_MAX_BYTES", partial(_quantity, _SIZE, 2**16, 2**40 + 1),
-             "bytes, KiB, MiB or GiB (67108864, 64MiB), from 64KiB to 1024GiB", "64MiB"),
+             "bytes, KiB, MiB or GiB (67108864, 64MiB), from 64KiB to 1024GiB", "64MiB",
+             field="spool_max_bytes"),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", _interval,
              "milliseconds, from 1000 to 604800000, 7 days (60 would be 0.06 s; a minute is 60000)",
-             "3600000", lenient=True),
+             "3600000", lenient=True, field="interval"),
     Variable("OTEL_METRICS_EXPORTER", _exporters, "otlp, console, both with a comma, or none",
-             "otlp"),
+             "otlp", field="exporters"),
     *otlp.VARIABLES,
-    Variable("OTEL_SDK_DISABLED", otlp.BOOLEAN, "true or false", "false", lenient=True),
+    Variable("OTEL_SDK_DISABLED", otlp.BOOLEAN, "true or false", "false", lenient=True,
+             field="sdk_disabled"),
     Variable("OTEL_SERVICE_NAME", str, "a text"),
     Variable("OTEL_RESOURCE_ATTRIBUTES", partial(otlp.pairs, reserved=_RESERVED),
              "key=value,key2=value2, percent-encoded, without service.instance.id (see "
              "OTEL_NOVU_INSTANCE_ID), telemetry.sdk.* and telemetry.distro.*"),
     Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal", "info",
-             lenient=True),
+             lenient=True, field="log_level"),
 )
 # fmt: on
 _ROWS = {row.name: row for row in VARIABLES}
@@ -149,44 +153,38 @@ class _Environment:
         return row.parse(row.default)
 
 
-def load(environ: Mapping[str, str], *, env_file: Path | None, cwd: Path, home: Path) -> Settings:
+def load(
+    environ: Mapping[str, str],
+    *,
+    env_file: Path | None = None,
+    cwd: Path = Path(),
+    home: Path | None = None,
+) -> Settings:
     """Read the environment and the .env file; raise SettingsError for what can't be used."""
     environment = _read(environ, env_file, cwd)
-    get = environment.get
+    get, texts = environment.get, environment.texts
     attributes = get("OTEL_RESOURCE_ATTRIBUTES") or {}
     name = attributes.pop("service.name", "") or "novu"
     return Settings(
-        telemetry=get("NOVU_TELEMETRY"),
-        mongo_url=get("MONGO_URL") or get("MONGO_URL_FILE", lambda file: _read_url(cwd / file)),
-        state_dir=get("OTEL_NOVU_STATE_DIR", cwd.joinpath) or _state_dir(environment.texts, home),
-        instance_id=get("OTEL_NOVU_INSTANCE_ID"),
-        anonymize=get("OTEL_NOVU_ANONYMIZE"),
-        query_timeout=get("OTEL_NOVU_QUERY_TIMEOUT"),
-        delivery_figures=get("OTEL_NOVU_DELIVERY_FIGURES"),
-        spool_max_age=get("OTEL_NOVU_SPOOL_MAX_AGE"),
-        spool_max_bytes=int(get("OTEL_NOVU_SPOOL_MAX_BYTES")),
-        interval=get("OTEL_METRIC_EXPORT_INTERVAL"),
-        exporters=get("OTEL_METRICS_EXPORTER"),
-        sdk_disabled=get("OTEL_SDK_DISABLED"),
-        otlp=otlp.read(get, environment.texts, cwd),
+        **{row.field: get(row.name) for row in VARIABLES if row.field},
+        mongo_url=get("MONGO_URL")
+        or get("MONGO_URL_FILE", lambda path: _mongo_url((cwd / path).read_text("utf-8-sig"))),
+        state_dir=get("OTEL_NOVU_STATE_DIR", lambda path: (cwd / path).absolute())
+        or _state_dir(texts, home),
+        otlp=otlp.read(get, texts, cwd),
         service_name=get("OTEL_SERVICE_NAME") or name,
         resource_attributes=attributes,
-        log_level=get("OTEL_LOG_LEVEL"),
         warnings=tuple(environment.warnings),
     )
 
 
-def _read_url(file: Path) -> Secret:
-    return _mongo_url(otlp.check_file(file).read_text("utf-8-sig").strip())
-
-
-def _state_dir(texts: Mapping[str, str], home: Path) -> Path:
+def _state_dir(texts: Mapping[str, str], home: Path | None) -> Path:
     systemd = Path(texts.get("STATE_DIRECTORY", "").partition(":")[0])
-    if systemd.is_absolute():
-        return systemd
     xdg = Path(texts.get("XDG_STATE_HOME", ""))
-    # The XDG Base Directory Specification ignores a relative path.
-    return (xdg if xdg.is_absolute() else home / ".local" / "state") / "otel-novu"
+    if not xdg.is_absolute():  # to be ignored, says the XDG Base Directory Specification
+        # Path.home() raises where there is none.
+        xdg = Path(home or os.path.expanduser("~"), ".local", "state")  # noqa: PTH111
+    return systemd if systemd.is_absolute() else xdg / "otel-novu"
 
 
 def _read(environ: Mapping[str, str], env_file: Path | None, cwd: Path) -> _Environment:
@@ -194,10 +192,10 @@ def _read(environ: Mapping[str, str], env_file: Path | None, cwd: Path) -> _Envi
     warnings: list[str] = []
     real, file = _clean(environ, warnings), {}
     try:
-        if env_file is not None or path.is_file() or (path.is_symlink() and not path.exists()):
-            file = _clean(dotenv.read(path, environ), warnings)
-        elif path.exists():
+        if env_file is None and path.is_dir():
             warnings.append(f"{path} is not a file and is ignored")
+        elif env_file is not None or os.path.lexists(path):
+            file = _clean(dotenv.read(path, environ), warnings)
     except OSError as error:
         raise SettingsError(f"{path}: can't be read ({error.strerror}); expected a file") from None
     except ValueError as error:

@@ -93,7 +93,6 @@ def pid_namespace() -> str:
 
 
 def _lock_file(directory: Path, flags: int) -> FileIO:
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would block
     return FileIO(os.open(directory / "lock", flags, 0o600))
 
 
@@ -112,7 +111,7 @@ def _acquire(file: FileIO) -> bool:
 
 def _read_owner(file: FileIO) -> LockOwner:
     text = os.pread(file.fileno(), 200, 0).decode(errors="replace")
-    pid, command, since, namespace = (*text.split(" "), "", "", "", "")[:4]
-    if not (pid.isdecimal() and since):
-        return LockOwner(None, command or "unknown", 0.0, namespace)
-    return LockOwner(int(pid), command, float(since), namespace)
+    with suppress(ValueError):  # the owner writes it just now
+        pid, command, since, namespace = text.split(" ")
+        return LockOwner(int(pid), command, float(since), namespace)
+    return LockOwner(None, "unknown", 0.0, "")

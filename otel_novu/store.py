@@ -11,10 +11,6 @@ from otel_novu.database import Database, Rows
 
 _SCOPES = ("beacon", "usage")
 _LIST = "SELECT id, scope, read_at, LENGTH(body), rejected FROM report"
-_NEXT = """
-SELECT id, scope, read_at, body FROM report
-WHERE rejected IS NULL AND instr(?, scope) AND id > ? AND id NOT IN ({}) ORDER BY id LIMIT 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +25,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CreatedCount:
-    """Documents counted from `since` to before `until` (Unix time, seconds).
-
-    All of them, or `by` the values of their labels.
-    """
+    """Documents from `since` to before `until` (Unix time): all, or `by` the values of labels."""
 
     total: int
     since: int
@@ -106,20 +99,17 @@ class Store(Database):
         body: bytes,
         *,
         oldest: float,
-        max_bytes: int,
+        max_bytes: float,
         created: Mapping[str, CreatedCount] | None = None,
     ) -> bool:
-        """Keep a report and its counters in one transaction; return whether they are on disk.
-
-        Drops what was read before `oldest` (Unix time, seconds), and beyond `max_bytes` in all
-        first dead letters and then the oldest.
-        """
+        """Keep a report and its counters in one transaction; return whether they are on disk."""
         with self._lock:
             listed, total = self.listing(), 0
             # Rising, also after a clock that was ahead, and unique over all files.
             self._last_id = max(self._last_id, time.time_ns(), *(row.id for row in listed)) + 1
             listed.append(Listed(self._last_id, scope, read_at, len(body), None))
             rows: Rows = {self._last_id: (self._last_id, scope, read_at, body, None)}
+            # Too old (Unix time) or beyond the limit: dead letters go first, then the oldest.
             for row in sorted(listed, key=lambda row: (row.rejected is not None, -row.id)):
                 total += row.size
                 if row.read_at < oldest or total > max_bytes:
@@ -129,14 +119,11 @@ class Store(Database):
 
     def reports(self, scopes: Collection[str]) -> Iterator[Report]:
         """Yield what waits, oldest first; bodies are read one by one."""
-        after = 0
-        while (report := self._next(scopes, after)) is not None:
-            after = report.id
-            yield report
+        yield from filter(None, map(self._report, self._waiting(scopes)))
 
     def newest(self, scope: str) -> Report | None:
         """Return the report that was read last, None if none waits."""
-        return self._next((scope,), max(self._waiting((scope,)), default=0) - 1)
+        return next(map(self._report, reversed(self._waiting((scope,)))), None)
 
     def delete_report(self, report: Report) -> None:
         """Delete a delivered report."""
@@ -161,9 +148,8 @@ class Store(Database):
 
     def in_memory(self) -> int:
         """Count the waiting reports that are lost when the process ends; never waits."""
-        return sum(
-            row is not None and row[4] is None for row in list(self._changes["report"].values())
-        )
+        rows = list(self._changes["report"].values())
+        return sum(row is not None and row[4] is None for row in rows)
 
     def listing(self) -> list[Listed]:
         """List all reports, dead letters too, oldest first."""
@@ -181,14 +167,11 @@ class Store(Database):
         rows = self.listing()
         return [row.id for row in rows if row.rejected is None and row.scope in scopes]
 
-    def _next(self, scopes: Collection[str], after: int) -> Report | None:
+    def _report(self, number: int) -> Report | None:
         with self._lock:
-            changes = self._changes["report"]
-            query = _NEXT.format(",".join(map(str, changes)))
-            rows = self._read(query, " ".join(scopes), after) or []
-            mine = (row for row in changes.values() if row and row[0] > after and row[4] is None)
-            rows += [row[:4] for row in mine if row[1] in scopes]
-            return Report(*min(rows)) if rows else None
+            rows = self._read("SELECT * FROM report WHERE id = ?", number) or []
+            row = self._changes["report"].get(number, rows[0] if rows else None)
+            return Report(*row[:4]) if row and row[4] is None else None
 
     def created(self, database: str) -> dict[str, CreatedCount]:
         """Return the counters of a database (`hosts/name`); they replace those of another one."""
@@ -216,17 +199,8 @@ class Store(Database):
         if not created:
             return {}
         rows: Rows = dict.fromkeys([*self._known["created"], *self._changes["created"]])
-        rows |= {
-            name: (
-                name,
-                each.total,
-                each.since,
-                each.until,
-                each.paused,
-                json.dumps([*each.by.items()]),
-            )
-            for name, each in created.items()
-        }
+        for name, each in created.items():
+            rows[name] = (name, *astuple(each)[:-1], json.dumps([*each.by.items()]))
         database: Rows = {"database": ("database", self._database)} if self._database else {}
         return {"created": rows, "meta": database}
 

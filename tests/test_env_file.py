@@ -1,4 +1,3 @@
-import os
 import string
 from pathlib import Path
 
@@ -102,14 +101,6 @@ def test_an_error_names_the_line_and_never_its_content(
         read_text(tmp_path, f"# first\nGOOD='two\nlines'\n{line}\nB=1\n")
     assert str(raised.value).startswith("line 4 ")
     assert "MARK" not in str(raised.value)
-
-
-def test_an_empty_pipe_is_an_error() -> None:
-    reader, writer = os.pipe()
-    os.close(writer)
-    with pytest.raises(ValueError, match="empty pipe"):
-        read(Path(f"/dev/fd/{reader}"), {})
-    os.close(reader)
 
 
 @given(text=st.text(string.printable.replace("\r", "").replace("\\", "").replace("'", "")))

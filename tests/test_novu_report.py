@@ -27,9 +27,7 @@ def test_the_beacon_is_the_document_of_novus_documentation_to_the_letter() -> No
     )
 
 
-@pytest.mark.parametrize(
-    ("os_type", "platform"), [("linux", "linux"), ("darwin", "darwin"), ("windows", "win32")]
-)
+@pytest.mark.parametrize(("os_type", "platform"), [("linux", "linux"), ("darwin", "darwin")])
 def test_the_platform_is_nodes_word(os_type: str, platform: str) -> None:
     host = replace(HOST, os_type=os_type)
     document = beacon_document(BeaconReading(AT, host, usage_enabled=True), INSTANCE)

@@ -89,14 +89,11 @@ def test_the_bytes_arrive_unchanged_and_compressed(compression: Compression) -> 
 
 def test_headers_and_user_are_sent() -> None:
     with GrpcSink() as sink:
-        url = sink.endpoint.replace("://", "://me:p%40ss@")
-        assert send(url, headers={"X-Scope-OrgID": Secret("1")}) == Delivered()
-        assert send(url, headers={"Authorization": Secret("Bearer any")}) == Delivered()
-    first, second = (request.metadata for request in sink.requests)
-    assert first["x-scope-orgid"] == "1"
-    assert first["authorization"] == "Basic " + base64.b64encode(b"me:p@ss").decode()
-    assert second["authorization"] == "Bearer any"
-    assert str(first["user-agent"]).startswith(f"otel-novu/{__version__} ")
+        headers = {"X-Scope-OrgID": Secret("1"), "Authorization": Secret("Bearer any")}
+        assert send(sink.endpoint, headers=headers) == Delivered()
+    metadata = sink.requests[0].metadata
+    assert (metadata["x-scope-orgid"], metadata["authorization"]) == ("1", "Bearer any")
+    assert str(metadata["user-agent"]).startswith(f"otel-novu/{__version__} ")
 
 
 def test_each_report_has_its_own_connection() -> None:
@@ -104,12 +101,6 @@ def test_each_report_has_its_own_connection() -> None:
         export = sender(otlp(Protocol.GRPC, sink.endpoint))
         assert [export.send(BODY, 60) for _ in range(3)] == [Delivered()] * 3
     assert len({request.peer for request in sink.requests}) == 3
-
-
-def test_the_endpoint_is_safe_to_show() -> None:
-    secret = sender(otlp(Protocol.GRPC, "https://me:pw@Collector.example:4317/path?key=value"))
-    assert secret.endpoint == "https://collector.example:4317"
-    assert sender(otlp(Protocol.GRPC, "http://[::1]:4317")).endpoint == "http://[::1]:4317"
 
 
 def busy(seconds: int, nanos: int = 0) -> GrpcAnswer:
@@ -372,9 +363,9 @@ def test_no_secret_is_shown_or_logged(
     echoes = [failing(code.name, ECHO) for code in grpc.StatusCode if code.name != "OK"]
     echoes.append(GrpcAnswer(partial_success(1, ECHO)))
     with GrpcSink(*echoes) as sink:
-        url = f"http://me:{PASSWORD}@127.0.0.1:{sink.port}"
-        headers = {"x-token": Secret(f"Bearer {TOKEN}")}
-        export = sender(otlp(Protocol.GRPC, url, headers=headers))
+        texts = {"x-token": f"Bearer {TOKEN}", "x-key": PASSWORD, "authorization": f"Basic {BASIC}"}
+        headers = {name: Secret(text) for name, text in texts.items()}
+        export = sender(otlp(Protocol.GRPC, sink.endpoint, headers=headers))
         outcomes = [export.send(BODY, 60) for _ in echoes]
     shown = f"{outcomes} {export!r} {export.endpoint} {caplog.text} {capfd.readouterr()}".lower()
     assert "***" in shown

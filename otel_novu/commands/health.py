@@ -3,7 +3,6 @@
 import argparse
 import json
 import time
-from contextlib import closing
 
 from otel_novu.commands.output import note, plural
 from otel_novu.commands.running import write_fault
@@ -17,9 +16,8 @@ GRACE = 60.0
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
     """Answer a container probe: 0 only if all is well."""
-    with closing(Store.open_read_only(settings.state_dir)) as store:
-        waiting = store.waiting()
-        problem = _problem(settings, store, time.time())
+    store = Store.open_read_only(settings.state_dir)
+    waiting, problem = store.waiting(), _problem(settings, store)
     message = problem or f"run is alive; {plural(waiting or 0, 'report', 'wait')} for delivery"
     if options.json:
         print(json.dumps({"ok": not problem, "message": message, "waiting": waiting}))
@@ -30,7 +28,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     return int(bool(problem))
 
 
-def _problem(settings: Settings, store: Store, now: float) -> str | None:
+def _problem(settings: Settings, store: Store) -> str | None:
     # Where `run` can't write, it may have no lock file.
     if fault := store.fault or write_fault(settings.state_dir):
         return fault
@@ -43,5 +41,5 @@ def _problem(settings: Settings, store: Store, now: float) -> str | None:
     times = (each.read_at for each in reports if each and each.scope == "beacon")
     last = max([owner.since, *times])
     # The first report is due at once, later ones after an interval.
-    late = now - last - (settings.interval if last > owner.since else 0.0)
+    late = time.time() - last - (settings.interval if last > owner.since else 0.0)
     return f"the last beacon report is {late:.0f} s late" if late > GRACE else None

@@ -4,17 +4,24 @@ import argparse
 import json
 from typing import Any
 
-from otel_novu.docs import TABLES, metrics_markdown
+from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_name
+
+# The scopes, when they are sent, and their rows.
+_TABLES: tuple[tuple[str, str, tuple[Metric[Any], ...]], ...] = (
+    (beacon.SCOPE, "always", beacon.BEACON),
+    (usage.SCOPE, "only while the telemetry flag is set", usage.USAGE),
+)
+_HEADER = ("metric", "in Prometheus", "instrument", "unit", "what", "source", "Novu's field")
 
 
 def main(_settings: None, options: argparse.Namespace) -> int:
     """Print the tables in the form that the options ask for; no setting is needed."""
     if options.markdown:
-        print(metrics_markdown(), end="")
+        print(markdown(), end="")
         return 0
-    for scope, _, rows in TABLES:
+    for scope, _, rows in _TABLES:
         if not options.json:
             print(f"{scope}:")
         for row in rows:
@@ -36,3 +43,22 @@ def _document(scope: str, row: Metric[Any]) -> dict[str, Any]:
         "source": row.source,
         "field": row.field or None,
     }
+
+
+def markdown() -> str:
+    """Return the tables of docs/metrics.md."""
+    head = [_HEADER, ("---",) * len(_HEADER)]
+    return "\n".join(
+        f"## Scope `{scope}`: {when}\n\n" + "".join(map(_line, [*head, *map(_cells, rows)]))
+        for scope, when, rows in _TABLES
+    )
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
+
+
+def _cells(row: Metric[Any]) -> tuple[str, ...]:
+    names = ", ".join(f"`{name}`" for name in (row.name, *row.attributes))
+    kind, unit = row.instrument.value, f"`{row.unit}`" if row.unit else ""
+    return names, f"`{prometheus_name(row)}`", kind, unit, row.description, row.source, row.field

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import closing
 
 from otel_novu.commands.output import fail
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id
@@ -15,7 +14,8 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     """Make a new instance id; drop the pseudonym key, which would connect it to the old one."""
     if settings.instance_id is not None:
         return fail("OTEL_NOVU_INSTANCE_ID is set and decides; change or unset it.")
-    with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "reset-id"):
+    store = Store.open(settings.state_dir)
+    with lock(settings.state_dir, "reset-id"):
         # The counters go on: their database is hashed with the old key.
         keys = (PSEUDONYM_KEY, "database", INSTANCE_ID)
         if store.fault is not None or not all(store.set(key, None) for key in keys):

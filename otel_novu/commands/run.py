@@ -3,35 +3,19 @@
 import argparse
 import logging
 import os
-from contextlib import closing
 from typing import NoReturn
 
-from otel_novu.commands.startup import (
-    NO_DATABASE,
-    check_mongo_url,
-    log_state,
-    why_nothing_is_sent,
-)
+from otel_novu.commands.startup import NO_DATABASE, start, why_nothing_is_sent
 from otel_novu.exporter import Exporter
 from otel_novu.log import LOG
 from otel_novu.settings import Settings
-from otel_novu.state_dir import lock
 from otel_novu.store import Store
 from otel_novu.version import __version__
 
 
 def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
-    """Report at once, then at the instance's own point of each interval.
-
-    Raises:
-        SettingsError: MONGO_URL can't be used.
-        StateDirError: the state directory can't be used.
-        LockedError: another process runs on it.
-    """
-    check_mongo_url(settings)
-    with closing(Store.open(settings.state_dir)) as store, lock(settings.state_dir, "run"):
-        exporter = Exporter(settings, store)
-        log_state(store, exporter)
+    """Report at once, then at the instance's own point of each interval."""
+    with start(settings, "run") as (store, exporter):
         _log_start(settings, store, exporter)
         exporter.run()
         _log_end(store, exporter)
@@ -41,16 +25,11 @@ def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
 
 
 def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
-    decision, interval = exporter.flag.decision, settings.interval
-    LOG.info(
-        "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s).",
-        __version__,
-        exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})",
-        interval,
-        exporter.reporter.instance,
-        decision.word,
-        decision.by,
-    )
+    decision, instance = exporter.flag.decision, exporter.reporter.instance
+    where = exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})"
+    message = "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s)."
+    facts = (__version__, where, settings.interval, instance, decision.word, decision.by)
+    LOG.info(message, *facts)
     if decision.enabled and settings.mongo_url is None:
         LOG.warning("%s: only the beacon is sent.", NO_DATABASE)
     if waiting := store.waiting(exporter.flag.scopes()):
@@ -58,11 +37,10 @@ def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
 
 
 def _log_end(store: Store, exporter: Exporter) -> None:
-    waiting = store.waiting(timeout=0.2)
+    waiting, lost = store.waiting(timeout=0.2), store.in_memory()
     if waiting is None:
         LOG.warning("Stopped; the state directory does not answer.")
         return
-    lost = store.in_memory()
     if lost:
         LOG.error("%d reports were kept in memory only and are lost.", lost)
     if waiting > lost:

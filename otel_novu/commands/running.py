@@ -17,18 +17,14 @@ from otel_novu.store import LastAttempt, Store
 
 
 class Running:
-    """The exporter that runs on the state directory.
-
-    Attributes:
-        owner: its process, None if none runs.
-        decision: its telemetry flag, or that of this environment, which may differ.
-    """
+    """The exporter that runs on the state directory."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._interval, self._store = settings.interval, store
-        self.owner = lock_owner(settings.state_dir)
+        self.owner = lock_owner(settings.state_dir)  # None: no exporter runs
         self.is_run = self.owner is not None and self.owner.command == "run"
         theirs = None if self.owner is None else running_decision(store)
+        # Of the exporter, or of this environment, which may differ.
         self.decision = theirs or read_decision(settings, store)
 
     def waiting(self) -> tuple[int, int]:

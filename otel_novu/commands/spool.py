@@ -3,7 +3,6 @@
 import argparse
 import json
 import time
-from contextlib import closing
 
 from otel_novu.commands.output import fail, note, plural, utc
 from otel_novu.commands.running import Running, write_fault
@@ -21,16 +20,15 @@ _POLL = 0.2
 def main(settings: Settings, options: argparse.Namespace) -> int:
     """List the reports that wait or were rejected, oldest first; with --flush, first send them.
 
-    Returns:
-        The exit code. While usage figures are off, their reports wait, which is no failed flush.
+    While usage figures are off, their reports wait, which is no failed flush.
     """
     open_ = Store.open if options.flush else Store.open_read_only
-    with closing(open_(settings.state_dir)) as store:
-        if store.readable and options.flush and (why := _flush(settings, store)):
-            return fail(why)
-        rows, (due, held) = store.listing(), Running(settings, store).waiting()
-        if not store.readable:
-            return fail(f"{store.fault}.")
+    store = open_(settings.state_dir)
+    if store.readable and options.flush and (why := _flush(settings, store)):
+        return fail(why)
+    rows, (due, held) = store.listing(), Running(settings, store).waiting()
+    if not store.readable:
+        return fail(f"{store.fault}.")
     if options.json:
         print(json.dumps({"reports": [*map(_document, rows)], "waiting": due + held, "held": held}))
     else:
@@ -43,13 +41,13 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _document(row: Listed) -> dict[str, object]:
-    rejected = {} if row.rejected is None else {"rejected": row.rejected}
+    rejected = {"rejected": row.rejected} if row.rejected else {}
     return {"scope": row.scope, "read": utc(row.read_at), "bytes": row.size, **rejected}
 
 
 def _print(rows: list[Listed], due: int, held: int) -> None:
     for row in rows:
-        rejected = "" if row.rejected is None else f"  rejected: {row.rejected}"
+        rejected = f"  rejected: {row.rejected}" if row.rejected else ""
         print(f"{utc(row.read_at)}  {row.scope:6}  {row.size} bytes{rejected}")
     print(f"{plural(due, 'report', 'wait')} for delivery.")
     if held:
@@ -62,10 +60,10 @@ def _flush(settings: Settings, store: Store) -> str | None:
     if running.owner is None or not running.is_run:
         with lock(settings.state_dir, "spool"):
             exporter = Exporter(settings, store)
-            if not exporter.destination:
-                return f"Nothing is sent: {why_nothing_is_sent(settings)}."
             exporter.flush()
-            return None
+        return (
+            None if exporter.destination else f"Nothing is sent: {why_nothing_is_sent(settings)}."
+        )
     asked = running.signal()
     if not running.waiting()[0]:
         return None

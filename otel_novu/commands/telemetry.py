@@ -4,7 +4,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from contextlib import closing
 
 from otel_novu.commands.output import fail
 from otel_novu.commands.running import Running, decided, facts, print_attempt
@@ -20,14 +19,14 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
         return status(settings, as_json=options.json)
     if options.json:
         raise SettingsError(f"--json: is given to {options.action}; expected only with status")
-    return store(settings, enabled=options.action == "enable")
+    return store(settings, "on" if options.action in ("enable", "on") else "off")
 
 
 def status(settings: Settings, *, as_json: bool) -> int:
     """Print whether usage figures are sent, who decides, what was sent last, and what is due."""
-    with closing(Store.open_read_only(settings.state_dir)) as state:
-        decision, running = read_decision(settings, state), Running(settings, state)
-        last, fault = running.last_attempts(time.time()), state.fault
+    state = Store.open_read_only(settings.state_dir)
+    decision, running = read_decision(settings, state), Running(settings, state)
+    last, fault = running.last_attempts(time.time()), state.fault
     if as_json:
         owner, theirs = running.owner, _fields(running.decision)
         exporter = None if owner is None else {"pid": owner.pid, "decision": theirs}
@@ -57,32 +56,28 @@ def _print(decision: Decision, running: Running, last: Mapping[str, LastAttempt]
             print(f"No attempt to send a {scope} report is stored.")
 
 
-def store(settings: Settings, *, enabled: bool) -> int:
+def store(settings: Settings, word: str) -> int:
     """Store the admin setting; a running exporter follows at once, at the latest in a minute."""
+    state = Store.open(settings.state_dir)
+    running = Running(settings, state)
+    owner, decision, where = running.owner, running.decision, "here"
     if settings.telemetry is not None:
-        return _refuse(" here", enabled=settings.telemetry)
-    with closing(Store.open(settings.state_dir)) as state:
-        running = Running(settings, state)
-        owner, theirs = running.owner, running.decision
-        if owner is not None and not theirs.changeable:
-            where = f" where the exporter runs (process {owner.pid})"
-            return _refuse(where, enabled=theirs.enabled)
-        word = "on" if enabled else "off"
-        if not state.set(ADMIN_SETTING, word):
-            return fail(f"The admin setting was not stored: {state.fault}.")
-        if not enabled and owner is None:
-            # Or the next exporter would count what is created until usage figures are on again.
-            state.pause_created()
+        decision = read_decision(settings, state)
+    elif owner is not None:
+        where = f"where the exporter runs (process {owner.pid})"
+    if not decision.changeable:
+        what = f"usage figures are {decision.word} until you unset it there"
+        return fail(f"NOVU_TELEMETRY is set {where}: {what}.")
+    if not state.set(ADMIN_SETTING, word):
+        return fail(f"The admin setting was not stored: {state.fault}.")
     follows = "the next exporter starts with it"
     if owner is not None:
         follows = f"the exporter follows {'at once' if running.signal() else 'within a minute'}"
+    elif word == "off":
+        # Or the next exporter would count what is created until usage figures are on again.
+        state.pause_created()
     print(f"Usage figures are {word} from now on; {follows}.")
     return 0
-
-
-def _refuse(where: str, *, enabled: bool) -> int:
-    word = "on" if enabled else "off"
-    return fail(f"NOVU_TELEMETRY is set{where}: usage figures are {word} until you unset it there.")
 
 
 def _fields(decision: Decision) -> dict[str, object]:

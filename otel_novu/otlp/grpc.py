@@ -3,9 +3,8 @@
 import os
 import re
 from contextlib import closing
-from urllib.parse import urlsplit
 
-from otel_novu.otlp import fault, response
+from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
 from otel_novu.settings import Compression, Otlp
 from otel_novu.version import __version__
@@ -21,10 +20,10 @@ _OPTIONS = (_USER_AGENT, ("grpc.enable_retries", 0), ("grpc.use_local_subchannel
 # RESOURCE_EXHAUSTED even without a RetryInfo, unlike the specification: queues and quotas recover.
 _RETRYABLE = re.compile("CANCELLED|RESOURCE_EXHAUSTED|ABORTED|OUT_OF_RANGE|UNAVAILABLE|DATA_LOSS")
 _HINTS = {
-    "UNAUTHENTICATED": fault.CHECK_TOKEN,
-    "PERMISSION_DENIED": fault.CHECK_TOKEN,
-    "UNIMPLEMENTED": f"is {fault.ENDPOINT} the address of an OTLP receiver for metrics?",
-    "UNKNOWN": f"is {fault.ENDPOINT} the collector's address for gRPC (port 4317)?",
+    "UNAUTHENTICATED": response.CHECK_TOKEN,
+    "PERMISSION_DENIED": response.CHECK_TOKEN,
+    "UNIMPLEMENTED": f"is {response.ENDPOINT} the address of an OTLP receiver for metrics?",
+    "UNKNOWN": f"is {response.ENDPOINT} the collector's address for gRPC (port 4317)?",
     "RESOURCE_EXHAUSTED": "raise max_recv_msg_size_mib of the collector's OTLP receiver",
 }
 _TOO_LARGE = re.compile("received message larger than max", re.IGNORECASE)
@@ -36,16 +35,13 @@ class GrpcSender:
     """Calls the collector's Export by its name, with the bytes of the report as they are."""
 
     def __init__(self, otlp: Otlp) -> None:
-        url = urlsplit(otlp.endpoint.reveal())
-        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-        self._target = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
-        self.endpoint = f"{url.scheme}://{self._target}"
+        self.endpoint = otlp.endpoint.reveal()  # scheme, host and port: all that gRPC may have
         self._otlp, self._secret = otlp, response.secret_pattern(otlp)
 
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Call once, for at most `timeout` seconds; never raises."""
         if timeout <= 0:
-            return fault.LATE
+            return response.LATE
         try:
             headers = self._headers()
             with closing(self._channel()) as channel:
@@ -53,7 +49,7 @@ class GrpcSender:
         except grpc.RpcError as error:
             return self._judge(error)
         except Exception as error:  # noqa: BLE001 - a sender never raises
-            return fault.find_cause(error)
+            return response.find_cause(error)
         return response.judge_success(answer, self._secret, response.PROTOBUF)
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
@@ -66,7 +62,7 @@ class GrpcSender:
     def _channel(self) -> grpc.Channel:
         gzip = self._otlp.compression is Compression.GZIP
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
-        target = f"dns:///{self._target}"
+        target = f"dns:///{self.endpoint.partition('://')[2]}"
         if self.endpoint.startswith("http:"):
             return grpc.insecure_channel(target, _OPTIONS, compression)
         certificate = self._otlp.client_certificate
@@ -78,9 +74,9 @@ class GrpcSender:
     def _judge(self, error: grpc.RpcError) -> Outcome:
         code, details = error.code().name, error.details() or ""
         if code == "DEADLINE_EXCEEDED":
-            return fault.LATE
+            return response.LATE
         if code == "UNAVAILABLE" and _NO_CONNECTION.match(details):
-            return fault.find(details)
+            return response.find_fault(details)
         message = response.printable(details, self._secret)
         reason = f'gRPC {code}: "{message}"' if message else f"gRPC {code}"
         if not _RETRYABLE.fullmatch(code) or _TOO_LARGE.search(details):

@@ -1,6 +1,5 @@
 """OTLP over HTTP: one report on one connection, within one timeout."""
 
-import logging
 import zlib
 from contextlib import closing, suppress
 from threading import Thread
@@ -10,27 +9,24 @@ from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
-from otel_novu.otlp import fault, response
+from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
 from otel_novu.settings import Compression, Otlp
 from otel_novu.version import __version__
 
 _MAX_RESPONSE = 64 * 1024
 _MAX_THREADS = 4
-_THREAD = "otel-novu-http"
 _WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
 _HINTS = {
-    **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {fault.ENDPOINT}"),
-    **dict.fromkeys((401, 403), fault.CHECK_TOKEN),
-    **dict.fromkeys((404, 405), f"check the path in {fault.ENDPOINT}; /v1/metrics is added to it"),
+    **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {response.ENDPOINT}"),
+    **dict.fromkeys((401, 403), response.CHECK_TOKEN),
+    **dict.fromkeys(
+        (404, 405), f"check the path in {response.ENDPOINT}; /v1/metrics is added to it"
+    ),
     407: "add user name and password to the URL in HTTP_PROXY",
     413: "raise max_request_body_size of the collector's OTLP receiver",
     415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
 }
-
-# urllib3 logs the query of the URL, and header lines that it can't read.
-for _name in ("urllib3.connection", "urllib3.connectionpool"):
-    logging.getLogger(_name).addFilter(lambda record: record.threadName != _THREAD)
 
 
 class HttpSender:
@@ -49,22 +45,22 @@ class HttpSender:
         urllib3 limits neither the resolver nor a server that sends byte by byte. So a thread posts,
         and is left behind if it is late.
         """
-        outcomes: list[Outcome] = [fault.LATE]
+        outcomes: list[Outcome] = [response.LATE]
+
+        def post() -> None:
+            try:
+                outcomes.append(self._post(body, timeout))
+            except Exception as error:  # noqa: BLE001 - a sender never raises
+                outcomes.append(response.find_cause(error))
+
         self._threads = [late for late in self._threads if late.is_alive()]
         if timeout > 0 and len(self._threads) < _MAX_THREADS:
-            arguments = (body, timeout, outcomes)
-            thread = Thread(target=self._try, args=arguments, name=_THREAD, daemon=True)
+            thread = Thread(target=post, name="otel-novu-http", daemon=True)
             with suppress(RuntimeError):  # the system has no thread left
                 thread.start()
                 self._threads.append(thread)
                 thread.join(timeout)
         return outcomes[-1]
-
-    def _try(self, body: bytes, timeout: float, outcomes: list[Outcome]) -> None:
-        try:
-            outcomes.append(self._post(body, timeout))
-        except Exception as error:  # noqa: BLE001 - a sender never raises
-            outcomes.append(fault.find_cause(error))
 
     def _post(self, body: bytes, timeout: float) -> Outcome:
         headers = {"user-agent": f"otel-novu/{__version__}"}

@@ -1,6 +1,7 @@
-"""What a receiver says: read, and fit to be shown."""
+"""What a receiver says, fit to be shown, and why it says nothing."""
 
 import re
+import ssl
 from base64 import b64encode
 from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
@@ -12,9 +13,37 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
-from otel_novu.otlp.fault import ENDPOINT
-from otel_novu.otlp.outcome import Delivered, Rejected
+from otel_novu.otlp.outcome import Delivered, Rejected, Retryable
 from otel_novu.settings import Otlp
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+CHECK_TOKEN = "check the token in OTEL_EXPORTER_OTLP_HEADERS"  # noqa: S105 - a hint
+LATE = Retryable("no complete answer in time", "OTEL_EXPORTER_OTLP_TIMEOUT sets the limit")
+
+_CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+_FILES = f"check OTEL_EXPORTER_OTLP_CERTIFICATE, {_CERTIFICATE} and OTEL_EXPORTER_OTLP_CLIENT_KEY"
+_CA = "set OTEL_EXPORTER_OTLP_CERTIFICATE to its authority's PEM file"
+_PROXY = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY; http:// or https:// begins a proxy's URL"
+_PORT = f"check {ENDPOINT}: the port is 4318 for HTTP, 4317 for gRPC"
+_SCHEME = f"check http:// or https:// in {ENDPOINT}"
+_CLOSED = f"{_SCHEME}, and {_CERTIFICATE}"
+# What to look for in names of exceptions and in what OpenSSL and gRPC say; reason; hint.
+_FAULTS = (
+    ("FileNotFound|^Permission|IsADir", "a certificate file can't be read", _FILES),
+    ("Proxy(Error|Scheme)|HTTP proxy", "no connection through the proxy", _PROXY),
+    ("gaierror|resol|LocationParse", "the host name can't be resolved", f"check {ENDPOINT}"),
+    ("hostname|IP address", "the certificate is for another host", f"check {ENDPOINT}"),
+    ("expired|not yet valid", "the certificate is expired or not yet valid", "check the clocks"),
+    ("VERIFY_FAILED", "the certificate is not trusted", _CA),
+    ("WRONG_VERSION|HTTP_REQ|RECORD_L|PACKET_L", "the receiver does not speak TLS", _SCHEME),
+    ("SSLError|handshake", "TLS failed", _FILES),
+    ("BadStatus|UnknownProto|LineToo|HTTP/2|ALPN", "the receiver speaks another protocol", _PORT),
+    ("refused", "connection refused", "is the collector running?"),
+    ("timeout|timed out", LATE.reason, LATE.hint),
+    ("closed|reset|Disconnected|BrokenPipe|Incomplete", "the connection was closed", _CLOSED),
+    ("ValueError|Unicode", "a header is not valid", "check OTEL_EXPORTER_OTLP_HEADERS"),
+    ("", "no connection", f"check {ENDPOINT} and the network"),
+)
 
 PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _KINDS = (PROTOBUF, _JSON, "application/protobuf", "application/octet-stream", "")
@@ -28,10 +57,10 @@ def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
     texts = [urlsplit(urls[0]).query, *(value.reveal() for value in otlp.headers.values())]
     texts += [url.rpartition("@")[0].rpartition("//")[2] for url in urls]
     parts = {part for text in texts for part in (text, *re.split("[ :&=]", text))}
-    plain = {unquote(part) for part in parts}
-    # The last character of base64 depends on what follows.
-    encoded = {_base64(part).rstrip("=")[:-1] for part in plain}
-    forms = parts | plain | encoded | {quote(part, safe="", errors="replace") for part in plain}
+    forms = parts.copy()
+    for plain in map(unquote, parts):
+        # The last character of base64 depends on what follows.
+        forms |= {plain, quote(plain, safe="", errors="replace"), _base64(plain).rstrip("=")[:-1]}
     longest_first = sorted(forms, key=len, reverse=True)
     words = [re.escape(form) for form in longest_first if len(form) >= _SHORTEST_SECRET]
     return re.compile("|".join(words) or "(?!)", re.IGNORECASE)
@@ -89,3 +118,19 @@ def retry_delay(body: bytes) -> float | None:
         if any(detail.Unpack(info) for detail in Status.FromString(body).details):
             return max(0.0, float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9))
     return None
+
+
+def find_fault(signs: str) -> Retryable:
+    """Return the first fault whose pattern is in the text."""
+    _, reason, hint = next(row for row in _FAULTS if re.search(row[0], signs, re.IGNORECASE))
+    return Retryable(reason, hint)
+
+
+def find_cause(error: BaseException | None) -> Retryable:
+    """Return the fault behind an exception, whose text is not used: it may hold a secret."""
+    signs = ""
+    while error is not None:
+        reason = error.reason if isinstance(error, ssl.SSLError) else ""
+        signs += f"{type(error).__name__} {reason} {getattr(error, 'verify_message', '')} "
+        error = error.__cause__ or error.__context__
+    return find_fault(signs)
