@@ -31,7 +31,8 @@ All of them: {_DOCS}/settings.md
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
 _ACTIONS = ("status", "enable", "disable", "on", "off")
-_BESIDE = {("show", "otlp"), ("spool", "json")}  # may be given with another option
+# These may be given with another option.
+_BESIDE = {("show", "otlp"), ("spool", "json"), ("health", "json")}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),
     "once": ("make one report; exit 0 only if all was read and delivered", "once --verbose", {}),
@@ -40,7 +41,8 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
               "last": "what was sent last, when and where to, or why not",
               "queries": "the database commands of one reading, one a line", **_LINES}),
     "check": ("test what a report needs, and say how to fix it", "check --json", _LINES),
-    "health": ("exit code for container probes", "health --env-file novu.env", _DOCUMENT),
+    "health": ("exit code for container probes", "health --strict",
+               {"strict": "also fail if the last usage report lacks figures", **_DOCUMENT}),
     "telemetry": ("the admin setting of the usage figures", "telemetry disable",
                   {"json": "with status: one JSON document"}),
     "spool": ("list the reports that wait for delivery", "spool --flush",

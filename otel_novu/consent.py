@@ -58,6 +58,7 @@ class TelemetryFlag:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
         self.switches = 0  # how often it went on or off
+        self._stamp: tuple[int, ...] | None = None
         self.decision = read_decision(settings, store)
         self._follow()
 
@@ -71,7 +72,11 @@ class TelemetryFlag:
         return ("beacon", "usage") if self.enabled else ("beacon",)
 
     def read(self) -> None:
-        """Read the admin setting again."""
+        """Read the admin setting again, if the file has changed."""
+        stamp = self._store.stamp()
+        if stamp is not None and stamp == self._stamp:
+            return
+        self._stamp = stamp
         decision = read_decision(self._settings, self._store)
         # What can't be read just now was not changed just now.
         if decision != self.decision and decision.by != BY_UNREADABLE:

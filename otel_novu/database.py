@@ -4,6 +4,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -71,6 +72,15 @@ class Database:
 
     def close(self) -> None:
         """Do nothing: no connection is open between two transactions."""
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return what changes with the file; None if it is missing or has just changed."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        recent = time.time_ns() - found.st_ctime_ns < 10**9
+        return None if recent else (found.st_ctime_ns, found.st_ino, found.st_size)
 
     def _read(self, query: str, *values: object) -> list[Any] | None:
         """Select from the file; None if it is missing or can't be read."""

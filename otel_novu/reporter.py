@@ -55,11 +55,8 @@ class UsageReader:
     ) -> tuple[usage.UsageReading, Created] | None:
         """Read all figures within `timeout` seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
 
-        Counters go on from those of the store, or from `counts`.
-
-        Returns:
-            The reading and the counters advanced by it. None without a database, and if usage
-            figures were switched off meanwhile, if only for a moment: nothing of it is kept.
+        Counters go on from those of the store, or from `counts`, and are returned as they are now.
+        Returns None without a database, and if usage figures were off meanwhile.
         """
         if self._source is None:
             return None

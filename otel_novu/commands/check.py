@@ -70,8 +70,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings, store: Store) -> Iterator[Finding]:
-    url = settings.mongo_url
-    if url is None:
+    if (url := settings.mongo_url) is None:
         yield FAIL, "database", f"{NO_DATABASE}; set one of them, or NOVU_TELEMETRY=false"
         return
     try:

@@ -5,7 +5,9 @@ import json
 import time
 
 from otel_novu.commands.output import note, plural
-from otel_novu.commands.running import write_fault
+from otel_novu.commands.running import Running, write_fault
+from otel_novu.metrics.usage import FIGURES_READ, figures_in_use
+from otel_novu.otlp.console import request_json
 from otel_novu.settings import Settings
 from otel_novu.state_dir import lock_owner
 from otel_novu.store import Store
@@ -18,6 +20,8 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     """Answer a container probe: 0 only if all is well."""
     store = Store.open_read_only(settings.state_dir)
     waiting, problem = store.waiting(), _problem(settings, store)
+    if options.strict and not problem:
+        problem = _missing_figures(settings, store)
     message = problem or f"run is alive; {plural(waiting or 0, 'report', 'wait')} for delivery"
     if options.json:
         print(json.dumps({"ok": not problem, "message": message, "waiting": waiting}))
@@ -43,3 +47,15 @@ def _problem(settings: Settings, store: Store) -> str | None:
     # The first report is due at once, later ones after an interval.
     late = time.time() - last - (settings.interval if last > owner.since else 0.0)
     return f"the last beacon report is {late:.0f} s late" if late > GRACE else None
+
+
+def _missing_figures(settings: Settings, store: Store) -> str | None:
+    attempt = store.last_attempt("usage")
+    if attempt is None or not Running(settings, store).decision.enabled:
+        return None
+    [resource] = json.loads(request_json(attempt.body))["resourceMetrics"]
+    [metrics] = (scope["metrics"] for scope in resource["scopeMetrics"])
+    count = len(figures_in_use(delivery=settings.delivery_figures))
+    read = next(each for each in metrics if each["name"] == FIGURES_READ)
+    number = int(read["gauge"]["dataPoints"][0]["asInt"])
+    return None if number >= count else f"{number} of {count} usage figures could be read"

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from otel_novu.commands import output
 from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.prometheus import prometheus_name
@@ -25,8 +26,8 @@ def main(_settings: None, options: argparse.Namespace) -> int:
         if not options.json:
             print(f"{scope}:")
         for row in rows:
-            kind = f"{row.instrument.value:28} {row.unit:14}"
-            text = f"  {row.name:30}  {kind} {row.description}"
+            kind = f"{row.instrument.value}{f', {row.unit}' if row.unit else ''}"
+            text = output.row(f"  {row.name}", f"{row.description} ({kind})", 31)
             print(json.dumps(_document(scope, row)) if options.json else text)
     return 0
 

@@ -22,6 +22,7 @@ from otel_novu.metrics.queries import (
 
 SCOPE = "otel_novu.usage"
 
+FIGURES_READ = "novu.usage.figures.read"
 _FIGURE = "novu.figure"
 _OPEN = {"status": {"$in": list(by.OPEN_STATUSES)}}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -188,7 +189,7 @@ _READING: tuple[Metric[UsageReading], ...] = (
     Metric("novu.usage.timestamp", Instrument.GAUGE, "s",
            "Unix time at which these usage figures were read.",
            lambda usage: [Point(usage.timestamp)], "the host's clock", field="timestamp"),
-    Metric("novu.usage.figures.read", Instrument.GAUGE, "{figure}",
+    Metric(FIGURES_READ, Instrument.GAUGE, "{figure}",
            "Usage figures that the last reading could read.",
            lambda usage: [Point(len(usage.values))], "counted by the exporter"),
     Metric("novu.usage.lag", Instrument.GAUGE, "s",

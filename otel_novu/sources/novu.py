@@ -46,9 +46,9 @@ class Round:
     figures: Sequence[Figure]  # to be read
     read_at: float  # Unix time, seconds
     created: dict[str, CreatedCount]  # advanced by what was counted
+    durations: dict[str, float]  # seconds
     values: dict[str, Values] = field(default_factory=dict)
     lags: dict[str, float] = field(default_factory=dict)  # seconds
-    durations: dict[str, float] = field(default_factory=dict)  # seconds
     reasons: dict[str, str] = field(default_factory=dict)
     collections: frozenset[str] | None = None  # of Novu's, those that exist; None: not known
 
@@ -88,18 +88,14 @@ class UsageSource:
         return reading, read
 
     def _with_zeros(self, figure: Figure, values: Values) -> Values:
-        """Add 0 for what was there before, and for what a closed list also has."""
+        """Add 0 for what was there before, and for what closed lists also have."""
         labels = figure.query.labels
-        if not labels or figure.unit in {"s", "By"}:
+        if not labels or _is_created(figure) or figure.unit in {"s", "By"}:
             return values
-        if isinstance(figure.query, CreatedIn):
-            known = [(*each[:-1], word) for each in values for word in labels[-1].words]
-        else:
-            known = [*itertools.product(*(label.words for label in labels))]
-        kept = [each for each in known if OTHER not in each]
-        self._seen[figure.name] = dict.fromkeys([*self._seen.get(figure.name, ()), *kept], 0)
-        self._seen[figure.name] |= dict.fromkeys(values, 0)
-        return self._seen[figure.name] | values
+        known = itertools.product(*([*filter(OTHER.__ne__, label.words)] for label in labels))
+        seen = self._seen.setdefault(figure.name, dict.fromkeys(known, 0))
+        seen |= dict.fromkeys(values, 0)
+        return seen | values
 
 
 def read_round(
@@ -112,11 +108,10 @@ def read_round(
 ) -> Round:
     """Read the figures within `timeout` seconds; never raises.
 
-    A resolver that hangs holds a thread of the driver's, but not the round. Once `cancelled`
-    returns true, no further query is sent.
+    Once `cancelled` returns true, no further query is sent.
     """
-    round_ = Round(figures, now(), dict(created))
-    round_.durations = {figure.name: 0.0 for figure in figures}
+    durations = {figure.name: 0.0 for figure in figures}
+    round_ = Round(figures, now(), dict(created), durations)
     deadline = time.monotonic() + timeout
     try:
         database, _ = mongo.open_database(url, timeout)
@@ -155,12 +150,18 @@ class _Reader:
             with self._reading(figure, _SHARE):
                 answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
                 self.round.values[figure.name] = figure.query.values(answers)
-        pending = deque(filter(_is_created, self.round.figures))
+        # What is furthest behind comes first, so that every figure has its turn.
+        pending = deque(sorted(filter(_is_created, self.round.figures), key=self._counted_until))
         while pending:
             figure = pending.popleft()
-            with self._reading(figure, len(pending) + 1):
+            with self._reading(figure, min(2, len(pending) + 1)):
                 if self._count_window(figure, clock):
                     pending.append(figure)
+
+    def _counted_until(self, figure: Figure) -> float:
+        count, query = self.round.created.get(figure.name), figure.query
+        assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
+        return float("inf") if count is None else count.until + query.delay
 
     def _count_window(self, figure: Figure, clock: float) -> bool:
         """Count the next window of created documents, if there is one."""

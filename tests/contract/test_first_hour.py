@@ -68,6 +68,11 @@ def test_a_wrong_password_is_one_line_and_no_success(novu: Case, mongo_url: str)
     assert f"beacon and usage report without figures (0 of {COUNT})" in done.stderr
     running = novu.start(**ONE_REPORT)
     novu.sink.wait_for(4)
+    running.wait_for("First report delivered")
+    assert novu("health").returncode == 0
+    strict = novu("health --strict --json")
+    message = f"0 of {COUNT} usage figures could be read"
+    assert (strict.returncode, message in strict.stdout) == (1, True)
     running.send(signal.SIGINT)
     assert running.wait(STOP_SECONDS) == 0
     assert "every report was delivered" not in running.stderr[-1]
