@@ -221,7 +221,7 @@ def test_over_26_hours_the_figures_equal_the_tally_by_every_label(
             novu.report()
     assert novu.tally.counts.keys() == COUNTERS
     ages = {dict(labels)["novu.job.age"] for labels in novu.tally.counts[UNFINISHED]}
-    # Whether a job is left unfinished for a day, or deleted before, depends on the hour of the test.
+    # Whether a job is left unfinished for a day depends on the hour of the test.
     assert {"1h"} <= ages <= {"1h", "1d"}
     last: dict[tuple[str, Labels], float] = {}
     points = [point for point in novu.case.points() if point.name in COUNTERS]
