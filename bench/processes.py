@@ -12,15 +12,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
-from rounds import node_sender
+from bson import json_util
+from rounds import commands, counters, node_sender
 from samples import Row, Samples, interleave
+
+from otel_novu.settings import Secret
+from otel_novu.sources.novu import address
+from otel_novu.store import Store
 
 ROOT = Path(__file__).parent.parent
 DAY = 86_400
 RUNS = 3
+BEACONS = 8
 
 
 @dataclass
@@ -29,6 +36,7 @@ class Sink:
 
     address: str
     requests: list[int] = field(default_factory=list)
+    beacons: list[float] = field(default_factory=list)  # when they came, seconds
 
 
 @contextmanager
@@ -38,7 +46,8 @@ def sink() -> Iterator[Sink]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
-            self.rfile.read(length)
+            if b"otel_novu.usage" not in self.rfile.read(length):
+                found.beacons.append(time.monotonic())
             heading = len(self.requestline) + 2 + len(bytes(self.headers)) + 2
             found.requests.append(heading + length)
             self.send_response(200)
@@ -74,27 +83,35 @@ def installed() -> Iterator[Path]:
 
 
 @contextmanager
-def process(
-    command: Sequence[str], environment: Mapping[str, str], stdout: int | None = None
-) -> Iterator["subprocess.Popen[str]"]:
-    """Start a process in an empty home; end it with SIGTERM if it still runs."""
+def ready(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a process that has to count the hour, in a home of its own."""
     with tempfile.TemporaryDirectory(prefix="otel-novu-bench-") as home:
-        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, **environment}
-        with subprocess.Popen(
-            command, env=env, cwd=home, stdout=stdout, stderr=subprocess.DEVNULL, text=True
-        ) as started:
-            yield started
-            started.terminate()
+        state, path = f"{home}/state", os.environ.get("PATH", os.defpath)
+        store, url = Store.open(Path(state)), environment["MONGO_URL"]
+        store.created(address(Secret(url)))
+        store.save_created(counters(url))
+        yield {"PATH": path, "HOME": home, "OTEL_NOVU_STATE_DIR": state, **environment}
 
 
-def seconds_of(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """How long a command takes, in an empty home."""
-    started = time.perf_counter()
-    with process(command, environment, stdout=subprocess.DEVNULL) as running:
-        code = running.wait()
-    if code:
-        raise RuntimeError(f"{command} failed with exit code {code}")
-    return time.perf_counter() - started
+@contextmanager
+def running(
+    command: Sequence[str | Path], environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process, and end it with SIGTERM."""
+    with (
+        ready(environment) as env,
+        subprocess.Popen(command, env=env, cwd=env["HOME"], stderr=subprocess.DEVNULL) as process,
+    ):
+        yield process
+        process.terminate()
+
+
+def seconds_of(command: Sequence[str | Path], environment: Mapping[str, str]) -> float:
+    """How long a command takes."""
+    with ready(environment) as env:
+        started = time.perf_counter()
+        subprocess.run(command, env=env, cwd=env["HOME"], capture_output=True, check=True)
+        return time.perf_counter() - started
 
 
 def settings(url: str, otlp: str, **more: str) -> dict[str, str]:
@@ -105,12 +122,12 @@ def settings(url: str, otlp: str, **more: str) -> dict[str, str]:
 def starting(bin_: Path, url: str, times: int) -> list[Row]:
     """Whole processes: from the start to the end."""
     python, program = str(bin_ / "python"), str(bin_ / "otel-novu")
-    script = str(Path(__file__).parent / "bare.py")
+    script, asked = str(Path(__file__).parent / "bare.py"), json_util.dumps(commands(url))
     with sink() as collector:
         run = partial(seconds_of, environment=settings(url, collector.address))
         ways = {
             "once": partial(run, [program, "once"]),
-            "bare": partial(run, [python, script, url]),
+            "bare": partial(run, [python, script, url, asked]),
             "help": partial(run, [program, "--help"]),
             "python": partial(run, [python, "-c", "pass"]),
         }
@@ -130,36 +147,41 @@ def memory(bin_: Path, url: str, cycles: int) -> list[Row]:
             collector = kept.enter_context(sink())
             each_second = {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
             environment = settings(url, collector.address, **each_second)
-            running = kept.enter_context(process([str(bin_ / "otel-novu"), "run"], environment))
-            started.append((running, collector))
+            process = kept.enter_context(running([bin_ / "otel-novu", "run"], environment))
+            started.append((process, collector))
         for _, collector in started:
             while len(collector.requests) < 2 * cycles:
                 time.sleep(0.1)
-        ours = Samples(tuple(resident(running.pid) for running, _ in started))
+        ours = Samples(tuple(resident(process.pid) for process, _ in started))
     taken = []
     for _ in range(RUNS):
         with sink() as collector, node_sender(url, collector.address) as order:
             taken.append(order(f"cycle {cycles}"))
     what = f"resident memory of `run` after {cycles:,} reports, over HTTP"
-    return [Row(what, ours, "MB", "Node with mongoose, after as many", Samples(tuple(taken)))]
+    node = Samples(tuple(taken))
+    return [
+        Row(what, ours, "MB", limit=60e6),
+        Row(what, ours, "MB", "Node with mongoose, after as many", node),
+    ]
 
 
 def at_rest(bin_: Path, url: str, seconds: float) -> list[Row]:
     """CPU and wake-ups of `run` between two reports."""
     with sink() as collector:
-        environment = settings(url, collector.address)
-        with process([str(bin_ / "otel-novu"), "run"], environment) as running:
+        # No report falls due meanwhile.
+        environment = settings(url, collector.address, OTEL_METRIC_EXPORT_INTERVAL=f"{DAY}000")
+        with running([bin_ / "otel-novu", "run"], environment) as process:
             while len(collector.requests) < 2:  # noqa: PLR2004 - beacon and usage
                 time.sleep(0.05)
             time.sleep(3)  # until the driver's threads have ended
-            before = used(running.pid)
+            before = used(process.pid)
             time.sleep(seconds)
             cpu, wake_ups = (
                 (after - earlier) * DAY / seconds
-                for after, earlier in zip(used(running.pid), before, strict=True)
+                for after, earlier in zip(used(process.pid), before, strict=True)
             )
     return [
-        Row("CPU of `run` between reports, per day", Samples((cpu,)), "s", limit=1.0),
+        Row("CPU of `run` between reports, per day", Samples((cpu,)), "s", limit=3.0),
         Row("wake-ups of `run` between reports, per day", Samples((wake_ups,)), ""),
     ]
 
@@ -170,10 +192,36 @@ def on_the_wire(bin_: Path, url: str) -> list[Row]:
     for compression in ("none", "gzip"):
         with sink() as collector:
             more = {"OTEL_EXPORTER_OTLP_COMPRESSION": compression}
-            seconds_of([str(bin_ / "otel-novu"), "once"], settings(url, collector.address, **more))
-            day = Samples((24.0 * sum(collector.requests),))
+            run = partial(seconds_of, [bin_ / "otel-novu", "once"])
+            run(settings(url, collector.address, **more))
+            run(settings(url, collector.address, OTEL_NOVU_DELIVERY_FIGURES="false", **more))
+        sizes = [Samples((float(max(collector.requests[n : n + 2])),)) for n in (0, 2)]
+        what, against = f"a usage report, compression {compression}", "without delivery figures"
+        day = Samples((24.0 * sum(collector.requests[:2]),))
+        rows.append(Row(what, sizes[0], "kB", against, sizes[1]))
         rows.append(Row(f"bytes to the collector per day, compression {compression}", day, "kB"))
     return rows
+
+
+def beacons(bin_: Path, url: str, times: int) -> list[Row]:
+    """The worst lateness of a beacon each second, at first beside a long round."""
+    ways = {"beside": {}, "alone": {"NOVU_TELEMETRY": "false"}}
+    late: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(times):
+        with ExitStack() as kept:
+            sinks = {}
+            for way, more in ways.items():
+                sinks[way] = collector = kept.enter_context(sink())
+                each_second = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", **more}
+                environment = settings(url, collector.address, **each_second)
+                kept.enter_context(running([bin_ / "otel-novu", "run"], environment))
+            while any(len(each.beacons) < BEACONS for each in sinks.values()):
+                time.sleep(0.1)
+            for way, each in sinks.items():  # the first one is sent at once, not when due
+                late[way].append(max(b - a - 1 for a, b in pairwise(each.beacons[1:BEACONS])))
+    what = f"worst lateness of {BEACONS - 1} beacons, one a second, beside a round of seconds"
+    samples = {way: Samples(tuple(values)) for way, values in late.items()}
+    return [Row(what, samples["beside"], "ms", "without usage figures", samples["alone"])]
 
 
 def resident(pid: int) -> float:
