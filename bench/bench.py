@@ -43,10 +43,9 @@ END = """
 ## What the numbers mean
 
 - A round does not depend on the size of the collections, but the delivery figures read what the
-  hour created: five times its jobs, twice its messages. It sends one query after the other over one
-  connection, so that one core of the database is left to Novu; a script with several connections is
-  faster by what the others do meanwhile.
-- A figure whose hour does not fit into a third of the time that is left keeps its counter, and
+  hour created: five times its jobs, twice its messages. It sends its queries over two connections,
+  so that most cores of the database are left to Novu; a script with more connections is faster.
+- A figure whose hour does not fit into half of the time that is left keeps its counter, and
   `novu.usage.lag` tells how far it is behind. `OTEL_NOVU_QUERY_TIMEOUT` gives it more.
 - A round closes its connections, so nothing stays open between the hourly reports.
 - A bare pymongo script takes half a second to end, because it waits for the driver's threads.

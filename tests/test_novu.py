@@ -210,7 +210,9 @@ def test_only_the_commands_that_are_shown_are_sent_and_only_counts_come_back(
     assert novu_data.MARK.encode() not in proxy.answered  # it is in every text and every `_id`
     sent = [comparable(json_util.dumps(each)) for each in proxy.commands if "lsid" in each]
     lines = queries(Secret(proxy.url), TIMEOUT, (now - 1000, now - 60))
-    assert sent == list(map(comparable, lines))
+    shown = list(map(comparable, lines))
+    assert sent[:2] == shown[:2]
+    assert sorted(sent, key=str) == sorted(shown, key=str)  # two connections share the others
     assert all(each["comment"] == "otel-novu" for each in sent)
     batches = [answer["cursor"]["firstBatch"] for answer in proxy.answers if "cursor" in answer]
     for row in [row for batch in batches for row in batch]:
@@ -383,9 +385,11 @@ def test_once_cancelled_no_query_is_sent_and_the_remaining_figures_are_absent() 
         url = Secret(f"mongodb://127.0.0.1:{server.port}")
         source = UsageSource(url, lambda: NOW, lambda: server.names().count("count") > 1, NOVU)
         reading, round_ = source.read(until(NOW - 1000), TIMEOUT)
-    assert reading.values.keys() == {"user.count", "organization.count"}
+    # Two connections may each have a query under way.
+    assert {"user.count", "organization.count"} <= reading.values.keys()
+    assert len(reading.values) <= 3
     assert round_.reasons == dict.fromkeys(OWN - reading.values.keys(), "cancelled")
-    assert server.names().count("count") == 2
+    assert server.names().count("count") == len(reading.values)
     assert set(reading.failures.values()) == {0}
 
 

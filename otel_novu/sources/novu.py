@@ -5,8 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC
+from threading import Thread
 
 import pymongo
 from bson import ObjectId, json_util
@@ -127,51 +129,76 @@ def read_round(
 
 @dataclass(slots=True)
 class _Reader:
-    """Sends the queries of a round one after the other."""
+    """Sends the queries of a round, over two connections."""
 
     database: Database[Document]
     round: Round
     deadline: float
     cancelled: Cancelled
+    clock: float = 0.0  # the earlier one of ours and the database's, Unix time
     advanced: set[str] = field(default_factory=set)  # figures with a window that was counted
 
     def read(self) -> None:
         """Read clock and collections, the totals, then the created documents."""
         # More time than the others, because every figure fails without these.
         with self._share(2):
-            clock = min(self.round.read_at, _server_time(*self._send(_HELLO)))
+            self.clock = min(self.round.read_at, _server_time(*self._send(_HELLO)))
         with self._share(2):
             names = frozenset(row["name"] for row in self._send(_listing(self.round.figures)))
         self.round.collections = names
         if not names & _OWN:
             reason = f'none of Novu\'s collections exist in database "{self.database.name}"'
             raise QueryError(f"{reason}: wrong database?")
-        for figure in (each for each in self.round.figures if not _is_created(each)):
-            with self._reading(figure, _SHARE):
-                answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
-                self.round.values[figure.name] = figure.query.values(answers)
+        totals = [each for each in self.round.figures if not _is_created(each)]
+        self._side_by_side(self._read_total, totals)
         # What is furthest behind comes first, so that every figure has its turn.
-        pending = deque(sorted(filter(_is_created, self.round.figures), key=self._counted_until))
-        while pending:
-            figure = pending.popleft()
-            with self._reading(figure, min(2, len(pending) + 1)):
-                if self._count_window(figure, clock):
-                    pending.append(figure)
+        created = sorted(filter(_is_created, self.round.figures), key=self._counted_until)
+        self._side_by_side(self._count_window, created)
+
+    def _side_by_side(self, read: Callable[[Figure, int], bool], figures: Sequence[Figure]) -> None:
+        """Read figures in two threads; those of which there is more to read come last again."""
+        pending = deque(figures)
+
+        def take() -> None:
+            with suppress(IndexError):  # nothing is left
+                while True:
+                    figure = pending.popleft()
+                    if read(figure, len(pending) + 1):
+                        pending.append(figure)
+
+        # A context: an application's own instrumentation stays off.
+        threads = [Thread(target=copy_context().run, args=(take,), daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _read_total(self, figure: Figure, _: int) -> bool:
+        with self._reading(figure, _SHARE):
+            answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
+            self.round.values[figure.name] = figure.query.values(answers)
+        return False
 
     def _counted_until(self, figure: Figure) -> float:
         count, query = self.round.created.get(figure.name), figure.query
         assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
         return float("inf") if count is None else count.until + query.delay
 
-    def _count_window(self, figure: Figure, clock: float) -> bool:
-        """Count the next window of created documents, if there is one."""
+    def _count_window(self, figure: Figure, waiting: int) -> bool:
+        """Count the next window of created documents, if there is one; return whether there was."""
+        with self._reading(figure, min(2, waiting)):
+            if self._count_next(figure):
+                return True
+        return False
+
+    def _count_next(self, figure: Figure) -> bool:
         query, name = figure.query, figure.name
         assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
-        count = watch(self.round.created.get(name), clock)
+        count = watch(self.round.created.get(name), self.clock)
         if count is None:
             raise QueryError("the clock of this machine or of the database is not set")
         self.round.created[name] = count
-        due = clock - query.delay
+        due = self.clock - query.delay
         self.round.lags[name] = lag(count, due)  # also if the query fails
         if (window := next_window(count, due)) is not None:
             answers = [self._send(each) for each in query.commands(_ids(*window))]
