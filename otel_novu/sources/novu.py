@@ -163,7 +163,7 @@ class _Reader:
             with suppress(IndexError):  # nothing is left
                 while True:
                     figure = pending.popleft()
-                    if read(figure, len(pending) + 1):
+                    if read(figure, len(pending) // 2 + 1):  # turns that are left
                         pending.append(figure)
 
         # A context: an application's own instrumentation stays off.
