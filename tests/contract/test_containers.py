@@ -35,6 +35,7 @@ OVERRIDE = ROOT / "examples" / "novu" / "compose.override.yaml"
 IMAGE, STATE = f"otel-novu:{__version__}", "/var/lib/otel-novu"
 [BASE] = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
 OTLP_PORT = 14318  # on the gateway; 4318 is the override's
+LATE_PORT = 14319
 # What `docker run` is told in the docs, and no right at all.
 OPTIONS = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
@@ -184,6 +185,35 @@ def test_run_reports_without_root_its_health_follows_and_sigterm_ends_it_in_time
     docker("stop", "--time=30", container)
     assert time.monotonic() - begin < 10
     assert docker.inspect("{{.State.ExitCode}}", container) == "0"
+
+
+def test_the_first_hour_with_a_wrong_password_and_a_database_that_comes_up_later(
+    docker: Docker, reachable: dict[str, str], volume: str
+) -> None:
+    url, place = reachable["MONGO_URL"], f"{docker.gateway}:{DATABASE_PORT}"
+    wrong, late = re.sub("//.*@", "//root:Wr0ng-w0rd@", url), f"{docker.gateway}:{LATE_PORT}"
+
+    def options(mongo_url: str) -> list[str]:
+        env = reachable | {"MONGO_URL": mongo_url}
+        given = [f"--env={name}={value}" for name, value in env.items()]
+        return [*OPTIONS, *given, f"--volume={volume}:{STATE}", IMAGE]
+
+    once = docker("run", "--rm", *options(wrong), "once", check=False)
+    assert (once.returncode, "(code 18)" in once.stderr) == (1, True)
+    assert "Wr0ng-w0rd" not in once.stdout + once.stderr
+    container = docker("run", "--detach", *options(url.replace(place, late))).stdout.strip()
+
+    def log() -> str:
+        done = docker("logs", container)
+        return done.stdout + done.stderr
+
+    eventually(lambda: f"WARNING MongoDB at {late}: " in log())
+    with forwarded(late, place):
+        eventually(lambda: "All usage figures are read again" in log())
+        docker("kill", "--signal=INT", container)
+        eventually(lambda: docker.inspect("{{.State.Status}}", container) == "exited")
+    assert docker.inspect("{{.State.ExitCode}}", container) == "0"
+    assert "Stopped; every report was delivered." in log()
 
 
 def test_the_stack_comes_up_and_only_the_exporter_has_its_health_check(
