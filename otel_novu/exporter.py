@@ -151,7 +151,7 @@ class Exporter:
     def _log_delivered(self) -> None:
         """Log the first complete delivery, and then one a day."""
         scopes = self.reporter.scopes()
-        if not self._schedules or not all(map(self.delivery.delivered, scopes)):
+        if not (self._schedules and scopes and all(map(self.delivery.delivered, scopes))):
             return
         first = self._logged_at is None
         if self._logged_at is not None and boot_time() - self._logged_at < _DAY:
