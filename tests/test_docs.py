@@ -25,6 +25,7 @@ from receivers import HttpSink
 from servers import ExporterRunner, PrometheusClient, RunningExporter
 from stack import Servers, build
 
+import otel_novu
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Metric
 from otel_novu.metrics.usage import COLLECTIONS, USAGE
@@ -334,7 +335,7 @@ def test_the_database_user_page_lists_every_command_of_a_round(exporter: Exporte
 
 def sentences() -> Iterator[str]:
     """Yield the texts of the program; what it fills in is `{}`."""
-    for file in (ROOT / "otel_novu").rglob("*.py"):
+    for file in Path(otel_novu.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.JoinedStr):
                 parts = (getattr(part, "value", "") for part in node.values)
