@@ -114,7 +114,7 @@ def _callback(row: Metric[Reading], current: Callable[[], Reading | None]) -> Ca
 
 
 def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, str]) -> Resource:
-    """Make the resource: the service, the instance, the SDK and the operator's attributes.
+    """Make the resource: service, instance, SDK, distribution, and the operator's attributes.
 
     `Resource.create` is not used: its detectors add what must not be sent.
     """
@@ -124,6 +124,8 @@ def make_resource(service_name: str, instance: UUID, attributes: Mapping[str, st
         resources.TELEMETRY_SDK_LANGUAGE: "python",
         resources.TELEMETRY_SDK_NAME: "opentelemetry",
         resources.TELEMETRY_SDK_VERSION: sdk_version,
+        "telemetry.distro.name": "otel-novu",
+        "telemetry.distro.version": __version__,
     }
     return Resource({**attributes, **ours})
 

@@ -45,7 +45,7 @@ from otel_novu.store import Store
 ROWS: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
 # Where the application's own exporter delivers, there is no delivery of ours to tell of.
 DELIVERY = {
-    "novu.spool.reports",
+    "novu.spool.size",
     "novu.spool.dropped",
     "novu.spool.rejected",
     "novu.schema.dropped",

@@ -74,7 +74,7 @@ def test_what_is_not_known_is_absent() -> None:
     absent = {row.name for row in BEACON if not list(row.read(unknown))}
     assert absent == {
         "novu.host.memory.free",
-        "novu.spool.reports",
+        "novu.spool.size",
         "novu.spool.dropped",
         "novu.spool.rejected",
         "novu.schema.dropped",

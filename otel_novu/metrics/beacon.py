@@ -85,7 +85,7 @@ BEACON: tuple[Metric[BeaconReading], ...] = (
            "The telemetry flag: 1 while usage figures are sent, 0 while they are not.",
            lambda beacon: [Point(int(beacon.usage_enabled))],
            "`NOVU_TELEMETRY`, else the admin setting, else on", most=1),
-    Metric("novu.spool.reports", Instrument.UP_DOWN_COUNTER, "{report}",
+    Metric("novu.spool.size", Instrument.UP_DOWN_COUNTER, "{report}",
            "Reports that wait for delivery.",
            _delivery(lambda delivery: delivery.waiting), "the spool in the state directory"),
     Metric("novu.spool.dropped", Instrument.COUNTER, "{report}",

@@ -24,7 +24,8 @@ WRITE = "OTEL_NOVU_WRITE_GOLDEN"
 
 # What differs from reading to reading, host to host and version to version.
 READINGS = {"timeUnixNano", "startTimeUnixNano", "asInt", "asDouble"}
-ATTRIBUTES = {"service.instance.id", "telemetry.sdk.version", "host.name", "os.version"}
+VERSIONS = {"telemetry.sdk.version", "telemetry.distro.version", "os.version"}
+ATTRIBUTES = {"service.instance.id", "host.name", *VERSIONS}
 ABSENT_WITHOUT_NETWORK = "novu.host.ip"
 
 

@@ -228,6 +228,7 @@ def test_the_preview_is_what_once_sends_but_for_times(protocol: str, novu: Case)
         assert novu("once").returncode == 0
         last = novu("show --last --otlp")
     sdk = {"telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
+    sdk |= {"telemetry.distro.name", "telemetry.distro.version"}
     ours = {"service.name", "service.instance.id", "service.namespace", "team", "ö"}
     assert {frozenset(point.resource) for point in novu.points()} == {frozenset(sdk | ours)}
     sent = [MessageToDict(report, use_integers_for_enums=True) for report in sink.reports[2:]]

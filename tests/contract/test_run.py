@@ -22,6 +22,7 @@ from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
 from otel_novu.metrics.queries import CreatedIn
 from otel_novu.metrics.usage import FIGURES, USAGE
+from otel_novu.version import __version__
 
 pytestmark = pytest.mark.contract
 
@@ -59,6 +60,8 @@ RESOURCE = {
     "deployment.environment.name": "a b",
     "telemetry.sdk.language": "python",
     "telemetry.sdk.name": "opentelemetry",
+    "telemetry.distro.name": "otel-novu",
+    "telemetry.distro.version": __version__,
 }
 Ways = dict[str, dict[str, str]]
 
