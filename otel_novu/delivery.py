@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from otel_novu.log import LOG, FailureLog
+from otel_novu.log import LOG, FailureLog, plural
 from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable, Sender, describe
 from otel_novu.schedule import boot_time
 from otel_novu.store import LastAttempt, Report, Store
@@ -33,6 +33,7 @@ class Delivery:
     on_delivered: Callable[[], None] = lambda: None  # called when nothing waits any more
     rejected_points: int = 0  # data points that the receiver said it rejected
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # of the last attempt, by scope
+    _passed: dict[str, int] = field(default_factory=dict)  # id of the newest delivered, by scope
     _wake: threading.Event = field(default_factory=threading.Event)
     _ending: threading.Event = field(default_factory=threading.Event)
     _deadline: float = math.inf  # of the last delivery, on the boot clock
@@ -94,20 +95,32 @@ class Delivery:
         return rejected
 
     def _deliver_scope(self, scope: str) -> Rejected | Retryable | None:
+        dropped: list[Rejected] = []
         while True:
-            rejected: list[tuple[Report, Rejected]] = []
-            outcome: Outcome | None = None
-            for report in self._candidates(scope):
-                outcome = self._send(report)
-                if not isinstance(outcome, Rejected):
-                    break
-                rejected.append((report, outcome))
-            if not isinstance(outcome, Delivered):
-                return outcome
-            # The receiver takes reports: what it rejected before is a fault of those reports.
-            for report, reason in rejected:
+            outcome, rejected = self._try(scope)
+            # The receiver has accepted a later one: these are rejected for what they are.
+            late = [each for each in rejected if each[0].id < self._passed.get(scope, 0)]
+            for report, reason in late:
                 self.store.reject_report(report, reason.reason)
-                LOG.warning("Dropped a %s report: %s.", scope, describe(reason))
+                dropped.append(reason)
+            if isinstance(outcome, Retryable) or not (late or isinstance(outcome, Delivered)):
+                break
+        if isinstance(outcome, Rejected):
+            self._log_failed(scope, outcome)
+        if dropped:
+            what, why = plural(len(dropped), f"{scope} report"), describe(dropped[-1])
+            LOG.warning("Dropped %s: %s; later ones are accepted.", what, why)
+        return outcome
+
+    def _try(self, scope: str) -> tuple[Outcome | None, list[tuple[Report, Rejected]]]:
+        outcome: Outcome | None = None
+        rejected: list[tuple[Report, Rejected]] = []
+        for report in self._candidates(scope):
+            outcome = self._send(report)
+            if not isinstance(outcome, Rejected):
+                break
+            rejected.append((report, outcome))
+        return outcome, rejected
 
     def _candidates(self, scope: str) -> Iterator[Report]:
         """Yield the oldest reports, and last the newest: a receiver may reject only what is old."""
@@ -132,23 +145,35 @@ class Delivery:
 
     def _record(self, report: Report, outcome: Outcome) -> None:
         scope, endpoint, result = report.scope, self.sender.endpoint, describe(outcome)
-        self.outcomes[scope] = outcome
+        newest = report.id >= self._passed.get(scope, 0)
         if isinstance(outcome, Delivered):
             self.store.delete_report(report)
             self._log_delivered(scope, outcome)
-        else:
-            message = f"Sending the {scope} report to {endpoint} failed: {result}; retrying."
-            self.failures.failed(f"{scope} sending", message)
-        times = (report.read_at, self.now(), self.next_due(scope))
-        self.store.save_last_attempt(LastAttempt(scope, *times, endpoint, result, report.body))
+            if newest:
+                self._passed[scope] = report.id
+        elif isinstance(outcome, Retryable):
+            self._log_failed(scope, outcome)
+        # What becomes of an older report says nothing of how the newest one fared.
+        if newest:
+            self.outcomes[scope] = outcome
+            times = (report.read_at, self.now(), self.next_due(scope))
+            self.store.save_last_attempt(LastAttempt(scope, *times, endpoint, result, report.body))
+
+    def _log_failed(self, scope: str, outcome: Rejected | Retryable) -> None:
+        what = f"Sending the {scope} report to {self.sender.endpoint} failed"
+        self.failures.failed(f"{scope} sending", f"{what}: {describe(outcome)}; retrying.")
 
     def _log_delivered(self, scope: str, outcome: Delivered) -> None:
         endpoint, subject = self.sender.endpoint, f"{scope} partial success"
         again = f"{scope.capitalize()} reports are delivered to {endpoint} again."
         self.failures.recovered(f"{scope} sending", again)
-        if not outcome.rejected and not outcome.message:
-            self.failures.recovered(subject, f"{endpoint} accepts all data points again.")
-            return
         self.rejected_points += outcome.rejected
-        what = f"{endpoint} rejected {outcome.rejected} data points of the {scope} report"
-        self.failures.failed(subject, f"{what}: {outcome.message or 'no reason given'}.")
+        what = f"{endpoint} rejected {plural(outcome.rejected, 'data point')} of the {scope} report"
+        if outcome.rejected:
+            self.failures.failed(subject, f"{what}: {outcome.message or 'no reason given'}.")
+        elif outcome.message:
+            message = f"{endpoint} accepts the {scope} report, with a warning: {outcome.message}."
+            self.failures.failed(subject, message)
+        else:
+            again = f"{endpoint} accepts the {scope} report without a warning again."
+            self.failures.recovered(subject, again)

@@ -11,6 +11,12 @@ def sentence(text: str) -> str:
     return text if text.endswith("?") else f"{text}."
 
 
+def plural(count: int, noun: str, verb: str = "") -> str:
+    """Count a noun; a verb follows its number: "1 report waits", "2 reports wait"."""
+    noun_end, verb_end = ("", "s") if count == 1 else ("s", "")
+    return f"{count} {noun}{noun_end}" + (f" {verb}{verb_end}" if verb else "")
+
+
 class FailureLog:
     """Remembers what fails, so that a failure that lasts is logged once."""
 

@@ -14,7 +14,8 @@ from contract.case import Case
 from receivers import HttpSink
 from servers import EXPORTER, ExporterRunner
 
-from otel_novu.commands.output import plural, row
+from otel_novu.commands.output import row
+from otel_novu.log import plural
 from otel_novu.state_dir import lock
 from otel_novu.store import LastAttempt, Store
 

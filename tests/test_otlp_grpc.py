@@ -121,6 +121,7 @@ LATE_HINT = "OTEL_EXPORTER_OTLP_TIMEOUT sets the limit"
         (GrpcAnswer(), Delivered()),
         (GrpcAnswer(partial_success(3, "too\x1b[31m old\n")), Delivered(3, "too[31m old")),
         (GrpcAnswer(partial_success(-5)), Delivered()),
+        (GrpcAnswer(b"\xff\xff\xff"), Delivered(message="the response is not OTLP")),
         (failing("UNAVAILABLE", "busy"), Retryable(BUSY)),
         (busy(90, 250_000_000), Retryable(BUSY, "", 90.25)),
         (busy(-5), Retryable(BUSY, "", 0.0)),
@@ -141,7 +142,7 @@ def test_what_a_response_means(given: GrpcAnswer, expected: Outcome) -> None:
 @pytest.mark.parametrize(
     ("given", "expected", "hint"),
     [
-        (GrpcAnswer(b"\xff\xff\xff"), "not an OTLP response", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (GrpcAnswer(b"<html>"), "a web page, not an OTLP response", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         (failing("UNAUTHENTICATED"), "gRPC UNAUTHENTICATED", "OTEL_EXPORTER_OTLP_HEADERS"),
         (failing("PERMISSION_DENIED"), "gRPC PERMISSION_DENIED", "OTEL_EXPORTER_OTLP_HEADERS"),
         (failing("UNIMPLEMENTED"), "gRPC UNIMPLEMENTED", "OTLP receiver"),

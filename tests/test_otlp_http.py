@@ -98,7 +98,8 @@ def test_each_report_has_its_own_connection() -> None:
 
 
 HINT = "is OTEL_EXPORTER_OTLP_ENDPOINT the collector's address?"
-NOT_OTLP = Rejected("not an OTLP response", HINT)
+PAGE = Rejected("a web page, not an OTLP response", HINT)
+NOT_OTLP = Delivered(message="the response is not OTLP")
 JSON = "application/json"
 PARTIAL_JSON = b'{"partialSuccess": {"rejectedDataPoints": "2", "errorMessage": "old"}}'
 STATUS = Status(code=3, message="out of\x00 bounds").SerializeToString()
@@ -114,9 +115,13 @@ STATUS = Status(code=3, message="out of\x00 bounds").SerializeToString()
         (answer(200, partial_success(-5)), Delivered()),
         (answer(200, PARTIAL_JSON, f"{JSON}; charset=utf-8"), Delivered(2, "old")),
         (answer(200, b"{}", JSON), Delivered()),
-        (answer(200, b"<!doctype html><title>Sign in</title>", "text/html"), NOT_OTLP),
-        (answer(200, b"<html>", PROTOBUF), NOT_OTLP),
+        (answer(200, b"<!doctype html><title>Sign in</title>", "text/html"), PAGE),
+        (answer(200, b"", "application/xhtml+xml"), PAGE),
+        (answer(200, b"\n <html>", PROTOBUF), PAGE),
+        (answer(202, b"<?xml version='1.0'?>", "text/xml"), PAGE),
         (answer(200, b"OK", "text/plain"), NOT_OTLP),
+        (answer(202, b'{"status":"ok"}', JSON), NOT_OTLP),
+        (answer(200, partial_success(0, "slow down")), Delivered(0, "slow down")),
         (answer(200, b"\xff\xff\xff"), NOT_OTLP),
         (answer(200, b'{"status": "ok"}', JSON), NOT_OTLP),
         (answer(200, b"[" * 60_000, JSON), NOT_OTLP),
@@ -141,10 +146,12 @@ def test_what_a_response_means(given: HttpAnswer, expected: Outcome) -> None:
         (401, "OTEL_EXPORTER_OTLP_HEADERS"),
         (403, "OTEL_EXPORTER_OTLP_HEADERS"),
         (404, "/v1/metrics"),
-        (405, "/v1/metrics"),
+        (405, "/api/v1/otlp"),
         (407, "HTTP_PROXY"),
+        (409, "see the receiver's log"),
         (413, "max_request_body_size"),
         (415, "OTEL_EXPORTER_OTLP_COMPRESSION"),
+        (422, "see the receiver's log"),
         (999, "the receiver's log"),
     ],
 )
@@ -155,6 +162,12 @@ def test_a_rejection_comes_with_a_hint(status: int, hint: str) -> None:
     assert isinstance(outcome, Rejected)
     assert outcome.reason == f'HTTP {status}: "out of bounds"'
     assert hint in outcome.hint
+
+
+def test_the_address_of_prometheus_remote_write_is_recognized() -> None:
+    with HttpSink(answer(400, b"snappy: corrupt input", "text/plain")) as sink:
+        outcome = send(f"{sink.base}/api/v1/write")
+    assert "a Prometheus has /api/v1/otlp" in describe(outcome)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -245,25 +258,81 @@ def test_nothing_is_sent_without_time() -> None:
         assert sink.connections == 0
 
 
-def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_gets_the_whole_url_and_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "http://collector.invalid:4318/v1/metrics?tenant=1"
     with HttpSink() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"me:pw@127.0.0.1:{proxy.port}")
         assert send(url) == Delivered()
-        monkeypatch.setenv("NO_PROXY", ".invalid")
-        assert reason(send(url)) == "the host name can't be resolved"
     [request] = proxy.requests
     assert (request.path, request.raw) == (url, BODY)
     assert base64.b64decode(request.headers["proxy-authorization"][6:]) == b"me:pw"
 
 
-def test_a_proxy_that_does_not_help_is_retryable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with HttpSink(answer(407)) as proxy:
-        for url in (f"http://127.0.0.1:{proxy.port}", f"http://127.0.0.1:{free_port()}"):
-            monkeypatch.setenv("HTTPS_PROXY", url)
-            assert reason(send("https://collector.invalid/")) == "no connection through the proxy"
-    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
-    assert "http://" in describe(send("https://collector.invalid/"))
+both_protocols = pytest.mark.parametrize("protocol", Protocol)
+
+
+@both_protocols
+@pytest.mark.parametrize(
+    ("variables", "used"),
+    [
+        ({"HTTPS_PROXY": "PROXY"}, True),
+        ({"https_proxy": "PROXY"}, True),
+        ({"ALL_PROXY": "PROXY"}, True),
+        ({"all_proxy": "PROXY", "NO_PROXY": "other.invalid"}, True),
+        ({"HTTP_PROXY": "PROXY"}, False),
+        ({"grpc_proxy": "PROXY"}, False),
+        ({"HTTPS_PROXY": "PROXY", "NO_PROXY": "*"}, False),
+        ({"https_proxy": "PROXY", "no_proxy": ".invalid"}, False),
+        ({"ALL_PROXY": "PROXY", "no_proxy": "collector.invalid:4318"}, False),
+    ],
+)
+def test_both_protocols_obey_the_same_variables(
+    variables: dict[str, str], *, used: bool, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HttpSink(answer(403)) as proxy:
+        for name, value in variables.items():
+            url = f"http://me:pw@127.0.0.1:{proxy.port}"
+            monkeypatch.setenv(name, value.replace("PROXY", url))
+        outcome = sender(otlp(protocol, "https://collector.invalid:4318")).send(BODY, 60)
+    refused = "the proxy does not connect to collector.invalid:4318: HTTP 403"
+    assert reason(outcome) == (refused if used else "the host name can't be resolved")
+    assert [request.method for request in proxy.requests] == ["CONNECT"] * used
+    for request in proxy.requests:
+        assert base64.b64decode(request.headers["proxy-authorization"][6:]) == b"me:pw"
+
+
+@both_protocols
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        (
+            "http://127.0.0.1:CLOSED",
+            "no connection through the proxy (check HTTP_PROXY, HTTPS_PROXY",
+        ),
+        ("socks5://127.0.0.1:1", "HTTPS_PROXY is not valid (http://host:port is expected)"),
+        ("http://127.0.0.1:port", "HTTPS_PROXY is not valid (http://host:port is expected)"),
+        ("http://", "HTTPS_PROXY is not valid (http://host:port is expected)"),
+        ("http://[::1", "HTTPS_PROXY is not valid (http://host:port is expected)"),
+        ("http://127.0.0.1:407", "collector.invalid:4318: HTTP 407 (add user name and password"),
+        ("http://127.0.0.1:503", "collector.invalid:4318: HTTP 503 (check HTTP_PROXY"),
+    ],
+)
+def test_a_proxy_that_does_not_help_is_retryable(
+    proxy: str, expected: str, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = int(proxy[-3:]) if proxy[-3:].isdecimal() else 403
+    with HttpSink(answer(status)) as sink:
+        proxy = proxy.replace("CLOSED", str(free_port())).replace(f":{status}", f":{sink.port}")
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        outcome = sender(otlp(protocol, "https://collector.invalid:4318")).send(BODY, 60)
+    assert isinstance(outcome, Retryable)
+    assert expected in describe(outcome)
+
+
+def test_grpc_goes_around_no_proxy_that_it_can_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "https://127.0.0.1:1")
+    outcome = sender(otlp(Protocol.GRPC, "http://127.0.0.1:1")).send(BODY, 60)
+    assert reason(outcome) == "HTTP_PROXY is not valid"
 
 
 def test_a_header_that_is_not_valid_is_not_sent() -> None:
@@ -313,10 +382,12 @@ def test_no_secret_is_shown_or_logged(
 
 def test_an_outcome_is_a_clause() -> None:
     rejected = Rejected("HTTP 401", "check the token")
-    outcomes = Delivered(), Delivered(5, "too old"), rejected, Retryable("HTTP 503")
+    delivered = Delivered(), Delivered(5, "too old"), Delivered(message="slow down")
+    outcomes = *delivered, rejected, Retryable("HTTP 503")
     assert [describe(outcome) for outcome in outcomes] == [
         "delivered",
         "delivered, 5 data points rejected (too old)",
+        "delivered (slow down)",
         "rejected: HTTP 401 (check the token)",
         "not delivered: HTTP 503",
     ]

@@ -124,7 +124,7 @@ def _collector(settings: Settings) -> Finding:
         return WARN, "collector", "not used: OTEL_METRICS_EXPORTER says so"
     otlp = sender(settings.otlp)
     outcome = otlp.send(_EMPTY_REQUEST, settings.otlp.timeout)
-    if isinstance(outcome, Delivered):
-        return PASS, "collector", f"{otlp.endpoint} accepts OTLP metrics"
-    hint = "" if outcome.hint else "; does it run, and is its address right?"
-    return FAIL, "collector", f"{otlp.endpoint}: {describe(outcome)}{hint}"
+    if not isinstance(outcome, Delivered):
+        return FAIL, "collector", f"{otlp.endpoint}: {describe(outcome)}"
+    warning = f", with a warning: {outcome.message}" if outcome.message else ""
+    return WARN if warning else PASS, "collector", f"{otlp.endpoint} accepts OTLP metrics{warning}"

@@ -4,8 +4,9 @@ import argparse
 import json
 import time
 
-from otel_novu.commands.output import note, plural
+from otel_novu.commands.output import note
 from otel_novu.commands.running import Running, write_fault
+from otel_novu.log import plural
 from otel_novu.metrics.usage import FIGURES_READ, figures_in_use
 from otel_novu.otlp.console import request_json
 from otel_novu.settings import Settings

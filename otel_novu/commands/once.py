@@ -5,7 +5,7 @@ import argparse
 from otel_novu.commands.startup import NO_DATABASE, start, why_nothing_is_sent
 from otel_novu.consent import BY_UNREADABLE
 from otel_novu.exporter import Exporter
-from otel_novu.log import LOG
+from otel_novu.log import LOG, plural
 from otel_novu.settings import Settings
 
 
@@ -17,7 +17,7 @@ def main(settings: Settings, _: argparse.Namespace) -> int:
             exporter.once()
         except KeyboardInterrupt:
             on_disk = (store.waiting(timeout=0.2) or 0) - store.in_memory()
-            LOG.warning("Interrupted; %d reports wait for the next start.", on_disk)
+            LOG.warning("Interrupted; %s for the next start.", plural(on_disk, "report", "wait"))
             raise
         complete = _log_result(settings, exporter)
         return 0 if complete and decision.by != BY_UNREADABLE else 1

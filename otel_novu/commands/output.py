@@ -13,12 +13,6 @@ def utc(seconds: float) -> str:
     return datetime.fromtimestamp(shown, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def plural(count: int, noun: str, verb: str = "") -> str:
-    """Count a noun; a verb follows its number: "1 report waits", "2 reports wait"."""
-    noun_end, verb_end = ("", "s") if count == 1 else ("s", "")
-    return f"{count} {noun}{noun_end}" + (f" {verb}{verb_end}" if verb else "")
-
-
 def row(label: str, value: str, width: int) -> str:
     """Return a label and its value, which is wrapped at 80 columns."""
     start = f"{label:{width}}  "

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from otel_novu.commands.startup import NO_DATABASE, start, why_nothing_is_sent
 from otel_novu.exporter import Exporter
-from otel_novu.log import LOG
+from otel_novu.log import LOG, plural
 from otel_novu.settings import Settings
 from otel_novu.store import Store
 from otel_novu.version import __version__
@@ -32,8 +32,9 @@ def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
     LOG.info(message, *facts)
     if decision.enabled and settings.mongo_url is None:
         LOG.warning("%s: only the beacon is sent.", NO_DATABASE)
-    if waiting := store.waiting(exporter.flag.scopes()):
-        LOG.info("%d reports of an earlier run are sent first.", waiting)
+    waiting = store.waiting(exporter.flag.scopes())
+    if waiting and exporter.destination:
+        LOG.info("Sent first: %s of an earlier run.", plural(waiting, "report"))
 
 
 def _log_end(store: Store, exporter: Exporter) -> None:
@@ -42,11 +43,12 @@ def _log_end(store: Store, exporter: Exporter) -> None:
         LOG.warning("Stopped; the state directory does not answer.")
         return
     if lost:
-        LOG.error("%d reports were kept in memory only and are lost.", lost)
+        LOG.error("Lost, as kept in memory only: %s.", plural(lost, "report"))
     if waiting > lost:
         held = 0 if exporter.flag.enabled else store.waiting(("usage",), timeout=0.2) or 0
         until = f", {held} of them until usage figures are on again" if held else ""
-        LOG.warning("Stopped; %d reports wait for the next start%s.", waiting - lost, until)
+        kept = plural(waiting - lost, "report", "wait")
+        LOG.warning("Stopped; %s for the next start%s.", kept, until)
     elif lost or not exporter.destination:
         LOG.info("Stopped.")
     elif exporter.reporter.usage.failed and exporter.flag.enabled:

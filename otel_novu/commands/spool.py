@@ -4,10 +4,11 @@ import argparse
 import json
 import time
 
-from otel_novu.commands.output import fail, note, plural, utc
+from otel_novu.commands.output import fail, note, utc
 from otel_novu.commands.running import Running, write_fault
 from otel_novu.commands.startup import why_nothing_is_sent
 from otel_novu.exporter import Exporter
+from otel_novu.log import plural
 from otel_novu.settings import Settings
 from otel_novu.state_dir import LockedError, lock
 from otel_novu.store import Listed, Store

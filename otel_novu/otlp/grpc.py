@@ -49,7 +49,7 @@ class GrpcSender:
         except grpc.RpcError as error:
             return self._judge(error)
         except Exception as error:  # noqa: BLE001 - a sender never raises
-            return response.find_cause(error)
+            return response.find_cause(error, self.endpoint)
         return response.judge_success(answer, self._secret, response.PROTOBUF)
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
@@ -63,24 +63,32 @@ class GrpcSender:
         gzip = self._otlp.compression is Compression.GZIP
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         target = f"dns:///{self.endpoint.partition('://')[2]}"
+        # gRPC itself reads other variables than the rest of the world.
+        proxy = response.proxy_for(self.endpoint, "http")
+        options = (
+            *_OPTIONS,
+            ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
+        )
         if self.endpoint.startswith("http:"):
-            return grpc.insecure_channel(target, _OPTIONS, compression)
+            return grpc.insecure_channel(target, options, compression)
         certificate = self._otlp.client_certificate
         files = (self._otlp.ca_file, self._otlp.client_key or certificate, certificate)
         contents = (None if file is None else file.read_bytes() for file in files)
         credentials = grpc.ssl_channel_credentials(*contents)
-        return grpc.secure_channel(target, credentials, _OPTIONS, compression)
+        return grpc.secure_channel(target, credentials, options, compression)
 
     def _judge(self, error: grpc.RpcError) -> Outcome:
         code, details = error.code().name, error.details() or ""
         if code == "DEADLINE_EXCEEDED":
             return response.LATE
         if code == "UNAVAILABLE" and _NO_CONNECTION.match(details):
-            return response.find_fault(details)
+            if response.proxy_for(self.endpoint, "http"):  # only that is connected to, and resolved
+                details = re.sub("refused|resol", "ProxyError", details)
+            return response.find_fault(details, self.endpoint)
         message = response.printable(details, self._secret)
         reason = f'gRPC {code}: "{message}"' if message else f"gRPC {code}"
         if not _RETRYABLE.fullmatch(code) or _TOO_LARGE.search(details):
-            return Rejected(reason, _HINTS.get(code, "see the receiver's log"))
+            return Rejected(reason, _HINTS.get(code, response.SEE_LOG))
         trailers = {each.key: each.value for each in error.trailing_metadata() or ()}
         status = trailers.get("grpc-status-details-bin", b"")
         return Retryable(reason, retry_after=response.retry_delay(status))

@@ -5,7 +5,6 @@ from contextlib import closing, suppress
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
@@ -17,13 +16,12 @@ from otel_novu.version import __version__
 _MAX_RESPONSE = 64 * 1024
 _MAX_THREADS = 4
 _WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
+_PATHS = "/v1/metrics is added to it; a Prometheus has /api/v1/otlp"
 _HINTS = {
     **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {response.ENDPOINT}"),
     **dict.fromkeys((401, 403), response.CHECK_TOKEN),
-    **dict.fromkeys(
-        (404, 405), f"check the path in {response.ENDPOINT}; /v1/metrics is added to it"
-    ),
-    407: "add user name and password to the URL in HTTP_PROXY",
+    **dict.fromkeys((404, 405), f"check the path in {response.ENDPOINT}; {_PATHS}"),
+    407: response.PROXY_LOGIN,
     413: "raise max_request_body_size of the collector's OTLP receiver",
     415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
 }
@@ -51,7 +49,7 @@ class HttpSender:
             try:
                 outcomes.append(self._post(body, timeout))
             except Exception as error:  # noqa: BLE001 - a sender never raises
-                outcomes.append(response.find_cause(error))
+                outcomes.append(response.find_cause(error, self.endpoint))
 
         self._threads = [late for late in self._threads if late.is_alive()]
         if timeout > 0 and len(self._threads) < _MAX_THREADS:
@@ -86,11 +84,8 @@ class HttpSender:
             "key_file": self._otlp.client_key,
             "key_password": "",  # without one OpenSSL asks the terminal for that of a key
         }
-        url, proxies = urlsplit(self._url), getproxies()
-        proxy = proxies.get(url.scheme) or proxies.get("all")
-        if not proxy or proxy_bypass(url.netloc):
+        if (proxy := response.proxy_for(self._url, "http", "https")) is None:
             return urllib3.PoolManager(**options)
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
         auth = {f"proxy-{name}": value for name, value in response.basic_auth(proxy).items()}
         return urllib3.ProxyManager(proxy, proxy_headers=auth, **options)
 
@@ -103,7 +98,9 @@ class HttpSender:
         reason = f'HTTP {status}: "{message}"' if message else f"HTTP {status}"
         # The specification has 429, 502, 503 and 504; a report outlives what causes a 500, too.
         if status not in (408, 429) and status // 100 != 5:  # noqa: PLR2004 - server errors
-            return Rejected(reason, _HINTS.get(status, "see the receiver's log"))
+            # Remote write, and no OTLP: its complaints lead nowhere.
+            remote_write = "/api/v1/write" in self.endpoint
+            return Rejected(reason, _HINTS.get(404 if remote_write else status, response.SEE_LOG))
         delay = None
         with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
             delay = urllib3.Retry().get_retry_after(answer)

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from otel_novu.log import plural
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The receiver has the report, without the `rejected` data points (OTLP partial success)."""
+    """The receiver has the report, without the `rejected` data points (OTLP partial success).
+
+    Without any, `message` is a warning.
+    """
 
     rejected: int = 0
     message: str = ""
@@ -45,7 +50,9 @@ def describe(outcome: Outcome) -> str:
     """Return the outcome as a clause."""
     if isinstance(outcome, Delivered):
         message = f" ({outcome.message})" if outcome.message else ""
-        rejected = f", {outcome.rejected} data points rejected{message}"
-        return "delivered" + (rejected if outcome.rejected else "")
+        rejected = (
+            f", {plural(outcome.rejected, 'data point')} rejected" if outcome.rejected else ""
+        )
+        return f"delivered{rejected}{message}"
     verdict = "rejected" if isinstance(outcome, Rejected) else "not delivered"
     return f"{verdict}: {outcome.reason}" + (f" ({outcome.hint})" if outcome.hint else "")

@@ -5,7 +5,7 @@ import ssl
 from base64 import b64encode
 from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import DecodeError
@@ -18,19 +18,23 @@ from otel_novu.settings import Otlp
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CHECK_TOKEN = "check the token in OTEL_EXPORTER_OTLP_HEADERS"  # noqa: S105 - a hint
+SEE_LOG = "see the receiver's log"
 LATE = Retryable("no complete answer in time", "OTEL_EXPORTER_OTLP_TIMEOUT sets the limit")
 
 _CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
 _FILES = f"check OTEL_EXPORTER_OTLP_CERTIFICATE, {_CERTIFICATE} and OTEL_EXPORTER_OTLP_CLIENT_KEY"
 _CA = "set OTEL_EXPORTER_OTLP_CERTIFICATE to its authority's PEM file"
-_PROXY = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY; http:// or https:// begins a proxy's URL"
+_PROXY = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+PROXY_LOGIN = "add user name and password to the URL in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
 _PORT = f"check {ENDPOINT}: the port is 4318 for HTTP, 4317 for gRPC"
 _SCHEME = f"check http:// or https:// in {ENDPOINT}"
-_CLOSED = f"{_SCHEME}, and {_CERTIFICATE}"
+_CLOSED = f"{_SCHEME}, the port (4318 for HTTP, 4317 for gRPC), and {_CERTIFICATE}"
+# How http.client and gRPC say it.
+_TUNNEL = re.compile("(?:Tunnel connection failed: |proxy returned response code )([0-9]{3})")
 # What to look for in names of exceptions and in what OpenSSL and gRPC say; reason; hint.
 _FAULTS = (
     ("FileNotFound|^Permission|IsADir", "a certificate file can't be read", _FILES),
-    ("Proxy(Error|Scheme)|HTTP proxy", "no connection through the proxy", _PROXY),
+    ("ProxyError|HTTP proxy", "no connection through the proxy", _PROXY),
     ("gaierror|resol|LocationParse", "the host name can't be resolved", f"check {ENDPOINT}"),
     ("hostname|IP address", "the certificate is for another host", f"check {ENDPOINT}"),
     ("expired|not yet valid", "the certificate is expired or not yet valid", "check the clocks"),
@@ -47,7 +51,9 @@ _FAULTS = (
 
 PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _KINDS = (PROTOBUF, _JSON, "application/protobuf", "application/octet-stream", "")
-_NOT_OTLP = Rejected("not an OTLP response", f"is {ENDPOINT} the collector's address?")
+_PAGE = Rejected("a web page, not an OTLP response", f"is {ENDPOINT} the collector's address?")
+# Collectors and gateways that answer `OK` in their own way have the report all the same.
+_NOT_OTLP = Delivered(message="the response is not OTLP")
 _SHORTEST_SECRET = 4  # a tenant's id may be `1`, but not every 1 is secret then
 
 
@@ -92,6 +98,8 @@ def _base64(text: str) -> str:
 def judge_success(body: bytes, secret: re.Pattern[str], kind: str) -> Delivered | Rejected:
     """Read an ExportMetricsServiceResponse of a media type; an empty body is one."""
     response = metrics_service_pb2.ExportMetricsServiceResponse()
+    if "html" in kind or body.lstrip().startswith(b"<"):
+        return _PAGE
     if body and kind not in _KINDS:
         return _NOT_OTLP
     try:
@@ -120,17 +128,42 @@ def retry_delay(body: bytes) -> float | None:
     return None
 
 
-def find_fault(signs: str) -> Retryable:
+class ProxyUrlError(Exception):
+    """The variable that the exception names has no URL of a proxy."""
+
+
+def proxy_for(endpoint: str, *schemes: str) -> str | None:
+    """Return the URL of the environment's proxy, of one of the schemes; raise ProxyUrlError."""
+    url, proxies = urlsplit(endpoint), getproxies()
+    name = url.scheme if proxies.get(url.scheme) else "all"
+    if not (proxy := proxies.get(name)) or proxy_bypass(url.netloc):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    with suppress(ValueError):
+        parts = urlsplit(proxy)
+        if parts.scheme in schemes and parts.hostname and parts.port != 0:
+            return proxy
+    raise ProxyUrlError(f"{name.upper()}_PROXY")
+
+
+def find_fault(signs: str, endpoint: str) -> Retryable:
     """Return the first fault whose pattern is in the text."""
+    if refused := _TUNNEL.search(signs):
+        reason = f"the proxy does not connect to {urlsplit(endpoint).netloc}: HTTP {refused[1]}"
+        return Retryable(reason, PROXY_LOGIN if refused[1] == "407" else _PROXY)
     _, reason, hint = next(row for row in _FAULTS if re.search(row[0], signs, re.IGNORECASE))
     return Retryable(reason, hint)
 
 
-def find_cause(error: BaseException | None) -> Retryable:
+def find_cause(error: BaseException | None, endpoint: str) -> Retryable:
     """Return the fault behind an exception, whose text is not used: it may hold a secret."""
     signs = ""
+    if isinstance(error, ProxyUrlError):
+        return Retryable(f"{error} is not valid", "http://host:port is expected")
     while error is not None:
         reason = error.reason if isinstance(error, ssl.SSLError) else ""
+        refused = _TUNNEL.search(str(error))
         signs += f"{type(error).__name__} {reason} {getattr(error, 'verify_message', '')} "
+        signs += refused[0] if refused else ""
         error = error.__cause__ or error.__context__
-    return find_fault(signs)
+    return find_fault(signs, endpoint)
