@@ -344,6 +344,16 @@ def test_collections_that_hang_spare_the_others() -> None:
     assert reasons == {"event.count": LATE, "integration.count": LATE}
 
 
+def test_when_the_time_is_over_every_figure_that_is_left_says_so() -> None:
+    def script(command: Document) -> Document:
+        if "count" in command or "aggregate" in command:
+            raise Hang
+        return serving()(command)
+
+    read = read_scripted(script, until(NOW - 1000), timeout=0.5)
+    assert read.reasons == dict.fromkeys(OWN, LATE)
+
+
 def test_a_connection_that_breaks_is_tried_once_more() -> None:
     broken: set[str] = set()
 

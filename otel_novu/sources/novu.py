@@ -150,12 +150,12 @@ class _Reader:
             reason = f'none of Novu\'s collections exist in database "{self.database.name}"'
             raise QueryError(f"{reason}: wrong database?")
         totals = [each for each in self.round.figures if not _is_created(each)]
-        self._side_by_side(self._read_total, totals)
+        self._side_by_side(totals)
         # What is furthest behind comes first, so that every figure has its turn.
         created = sorted(filter(_is_created, self.round.figures), key=self._counted_until)
-        self._side_by_side(self._count_window, created)
+        self._side_by_side(created)
 
-    def _side_by_side(self, read: Callable[[Figure, int], bool], figures: Sequence[Figure]) -> None:
+    def _side_by_side(self, figures: Sequence[Figure]) -> None:
         """Read figures in two threads; those of which there is more to read come last again."""
         pending = deque(figures)
 
@@ -163,7 +163,7 @@ class _Reader:
             with suppress(IndexError):  # nothing is left
                 while True:
                     figure = pending.popleft()
-                    if read(figure, len(pending) // 2 + 1):  # turns that are left
+                    if self._read(figure, len(pending) // 2 + 1):  # turns that are left
                         pending.append(figure)
 
         # A context: an application's own instrumentation stays off.
@@ -173,10 +173,26 @@ class _Reader:
         for thread in threads:
             thread.join()
 
-    def _read_total(self, figure: Figure, _: int) -> bool:
-        with self._reading(figure, _SHARE):
-            answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
-            self.round.values[figure.name] = figure.query.values(answers)
+    def _read(self, figure: Figure, turns: int) -> bool:
+        """Read a figure within its share of the time; return whether there is more to read."""
+        began = time.monotonic()
+        try:
+            if _is_created(figure):
+                with self._share(min(2, turns)):
+                    return self._count_window(figure)
+            with self._share(_SHARE):
+                return self._read_total(figure)
+        except Exception as error:  # noqa: BLE001 - the driver's, or because of an odd answer
+            if figure.name not in self.advanced:
+                self.round.reasons[figure.name] = mongo.reason_of(error)
+                self.round.values.pop(figure.name, None)
+            return False
+        finally:
+            self.round.durations[figure.name] += time.monotonic() - began
+
+    def _read_total(self, figure: Figure) -> bool:
+        answers = [self._send(each, _SECONDARY) for each in figure.query.commands()]
+        self.round.values[figure.name] = figure.query.values(answers)
         return False
 
     def _counted_until(self, figure: Figure) -> float:
@@ -184,14 +200,8 @@ class _Reader:
         assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
         return float("inf") if count is None else count.until + query.delay
 
-    def _count_window(self, figure: Figure, waiting: int) -> bool:
+    def _count_window(self, figure: Figure) -> bool:
         """Count the next window of created documents, if there is one; return whether there was."""
-        with self._reading(figure, min(2, waiting)):
-            if self._count_next(figure):
-                return True
-        return False
-
-    def _count_next(self, figure: Figure) -> bool:
         query, name = figure.query, figure.name
         assert isinstance(query, CreatedIn)  # noqa: S101 - for the type checker
         count = watch(self.round.created.get(name), self.clock)
@@ -207,19 +217,6 @@ class _Reader:
             self.advanced.add(name)
         self.round.values[name] = dict(count.by) if query.labels else {(): count.total}
         return window is not None
-
-    @contextmanager
-    def _reading(self, figure: Figure, waiting: int) -> Iterator[None]:
-        """Limit and measure a figure's queries, and keep the reason if they fail."""
-        began = time.monotonic()
-        try:
-            with self._share(waiting):
-                yield
-        except Exception as error:  # noqa: BLE001 - the driver's, or because of an odd answer
-            if figure.name not in self.advanced:
-                self.round.reasons[figure.name] = mongo.reason_of(error)
-                self.round.values.pop(figure.name, None)
-        self.round.durations[figure.name] += time.monotonic() - began
 
     @contextmanager
     def _share(self, waiting: int) -> Iterator[None]:
