@@ -31,8 +31,8 @@ All of them: {_DOCS}/settings.md
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
 _ACTIONS = ("status", "enable", "disable", "on", "off")
-# These may be given with another option.
 _NO_DATABASE = {"health", "spool", "telemetry", "reset-id"}
+# These may be given with another option.
 _BESIDE = {("show", "otlp"), ("spool", "json"), ("health", "json")}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "run": ("report at once, then hourly, until SIGTERM or SIGINT", "run --env-file novu.env", {}),

@@ -134,7 +134,7 @@ VARIABLES: tuple[Variable, ...] = (
     *otlp.VARIABLES,
     Variable("OTEL_SDK_DISABLED", otlp.BOOLEAN, "true or false", "false", lenient=True,
              field="sdk_disabled"),
-    Variable("OTEL_SERVICE_NAME", str, "a text"),
+    Variable("OTEL_SERVICE_NAME", str, "a text", lenient=True),
     Variable("OTEL_RESOURCE_ATTRIBUTES", otlp.pairs, "key=value,key2=value2, percent-encoded",
              lenient=True),
     Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal", "info",
@@ -156,6 +156,8 @@ class _Environment:
         name = next((setter for setter in row.names if setter in self.texts), name)
         text, found = self.texts.get(name, row.default), InvalidError("is not valid")
         try:
+            if not text.isprintable():
+                raise InvalidError("has control characters or is not UTF-8")  # noqa: TRY301
             return check(row.parse(text)) if text else None
         except InvalidError as error:
             found = error
@@ -167,8 +169,8 @@ class _Environment:
         message = f"{name}: {shown}{found}; expected {row.accepts}"
         if found.fatal or not row.lenient:
             raise SettingsError("; ".join([message, *self.unset]))
-        used = row.default or "none" if found.rest is None else "the rest"
-        self.to_fix.append(f"{message}; using {used}")
+        used = row.default if found.rest is None else "the rest"
+        self.to_fix.append(f"{message}; using {used}" if used else f"{message}; it is ignored")
         return row.parse(row.default) if found.rest is None else found.rest
 
 
@@ -223,20 +225,13 @@ def _read(
 ) -> _Environment:
     path = cwd / (env_file or ".env")
     warnings: list[str] = []
+    read: dict[str, str] = {}
     unset: list[str] = []
-    real, file = _clean(environ, warnings, without), {}
-    try:
-        if env_file is None and path.is_dir():
-            warnings.append(f"{path} is not a file and is ignored")
-        elif env_file is not None or os.path.lexists(path):
-            read, lines = dotenv.read(path, environ)
-            file = _clean(read, warnings, without)
-            why = "uses a $NAME that is not set (write a literal $ as $$)"
-            unset = [f"{path} line {line} {why}" for line in lines]
-    except OSError as error:
-        raise SettingsError(f"{path}: can't be read ({error.strerror}); expected a file") from None
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}; expected lines such as NAME=value") from None
+    if env_file is None and path.is_dir():
+        warnings.append(f"{path} is not a file and is ignored")
+    elif env_file is not None or os.path.lexists(path):
+        read, unset = _read_file(path, environ)
+    real, file = (_clean(source, warnings, without) for source in (environ, read))
     if real.keys() >= MONGO or file.keys() >= MONGO:
         raise SettingsError("MONGO_URL: is set together with MONGO_URL_FILE; expected one of them")
     if MONGO & real.keys():
@@ -247,14 +242,23 @@ def _read(
     return _Environment(texts, warnings, unset)
 
 
+def _read_file(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    try:
+        read, lines = dotenv.read(path, environ)
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read ({error.strerror}); expected a file") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}; expected lines such as NAME=value") from None
+    why = "uses a $NAME that is not set (write a literal $ as $$)"
+    return read, [f"{path} line {line} {why}" for line in lines]
+
+
 def _clean(
     source: Mapping[str, str], warnings: list[str], without: Collection[str]
 ) -> dict[str, str]:
     """Return the texts that are not empty, without the white space and quotes around them."""
     cleaned = {name: text.strip() for name, text in source.items() if name not in without}
     for name in sorted(cleaned.keys() & _NAMES):
-        if not cleaned[name].isprintable():
-            raise SettingsError(f"{name}: has control characters or is not UTF-8; expected text")
         while quoted := _QUOTED.fullmatch(cleaned[name]):
             cleaned[name] = quoted[2].strip()
             warnings.append(f"{name}: the quotes around the value are removed")
