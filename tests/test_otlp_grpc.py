@@ -98,7 +98,9 @@ def test_headers_and_user_are_sent() -> None:
 
 
 @pytest.mark.parametrize("form", ["dns:///127.0.0.1:{port}", "unix://{path}"])
-def test_the_endpoint_may_be_a_target_of_grpc(form: str) -> None:
+def test_the_endpoint_may_be_a_target_of_grpc(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with TemporaryDirectory() as folder:  # a socket's path is short
         path = f"{folder}/collector.sock" if form.startswith("unix") else ""
         with GrpcSink(path=path) as sink:
