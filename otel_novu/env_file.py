@@ -1,7 +1,8 @@
 """Reads a .env file as Docker Compose does, with the variables in it expanded."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 # A blank line, a comment, a name alone (the real environment's variable), or NAME=value.
@@ -24,13 +25,13 @@ _REFERENCE = re.compile(
 def read(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], list[int]]:
     """Return the variables of a file, and the lines with a `$NAME` that is not set.
 
-    `$NAME` sees the real environment, then the lines above. A ValueError says what is malformed,
-    and never quotes the file.
+    `$NAME` sees the real environment, then the lines above. A ValueError never quotes the file.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None
+    given = {name: value for name, value in environ.items() if value}
     found: dict[str, str] = {}
     lines: list[int] = []
     position = 0
@@ -39,19 +40,16 @@ def read(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], list[i
         if match is None:
             raise ValueError(f"line {line} is not NAME=value with matching quotes")
         if match["name"]:
-            given = {name: value for name, value in environ.items() if value}
             known = {**environ, **found, **given}
-            unset: list[str] = []
             try:
-                found[match["name"]] = _value(match, known, unset)
+                found[match["name"]] = _value(match, known, partial(lines.append, line))
             except ValueError as error:
                 raise ValueError(f"line {line} {error}") from None
-            lines += [line] if unset else []
         position = match.end() + 1
-    return found, lines
+    return found, sorted(set(lines))
 
 
-def _value(match: re.Match[str], known: Mapping[str, str], unset: list[str]) -> str:
+def _value(match: re.Match[str], known: Mapping[str, str], unset: Callable[[], None]) -> str:
     if match["single"] is not None:
         return match["single"].replace("\\'", "'")
     if match["double"] is None:
@@ -60,14 +58,15 @@ def _value(match: re.Match[str], known: Mapping[str, str], unset: list[str]) -> 
     return _expand(unescaped, known, unset)
 
 
-def _expand(text: str, known: Mapping[str, str], unset: list[str]) -> str:
+def _expand(text: str, known: Mapping[str, str], unset: Callable[[], None]) -> str:
     def replace(match: re.Match[str]) -> str:
         dollar, bare, braced, operator, word, broken = match.groups()
         if broken:
             raise ValueError("contains a ${ that can't be expanded (write $ as $$)")
         found = "$" if dollar else known.get(bare or braced)
         if operator is None:
-            unset.extend([bare or braced] if found is None else [])
+            if found is None:
+                unset()
             return found or ""
         given = bool(found) if operator.startswith(":") else found is not None
         if operator.endswith("?") and not given:

@@ -182,10 +182,7 @@ def load(
     home: Path | None = None,
     without: Collection[str] = (),
 ) -> Settings:
-    """Read the environment and the .env file; raise SettingsError for what can't be used.
-
-    The variables `without` are not read.
-    """
+    """Read all variables but `without` from environment and .env; SettingsError: one is bad."""
     environment = _read(environ, env_file, cwd, without)
     get, texts, attributes = environment.get, environment.texts, _attributes(environment)
     name = attributes.pop("service.name", "") or "novu"
