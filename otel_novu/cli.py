@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_novu.log import LOG
-from otel_novu.settings import Settings, SettingsError, load
+from otel_novu.settings import MONGO, Settings, SettingsError, load
 from otel_novu.state_dir import LockedError, StateDirError
 from otel_novu.version import __version__
 
@@ -31,6 +31,7 @@ All of them: {_DOCS}/settings.md
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
 _ACTIONS = ("status", "enable", "disable", "on", "off")
+_NO_DATABASE = {"health", "spool", "telemetry", "reset-id"}
 # These may be given with another option.
 _BESIDE = {("show", "otlp"), ("spool", "json"), ("health", "json")}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -96,7 +97,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Read the settings, and set up logging as they say."""
     if options.env_file == "":
         raise SettingsError("--env-file: is empty; expected the path of a readable file")
-    settings = load(os.environ, env_file=options.env_file and Path(options.env_file))
+    without = MONGO if options.command in _NO_DATABASE else ()
+    path = options.env_file and Path(options.env_file)
+    settings = load(os.environ, env_file=path, without=without)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
@@ -106,7 +109,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
     logging.lastResort = None  # drivers log addresses and what servers say
-    for warning in settings.warnings:
+    for warning in () if options.command == "check" else settings.warnings:  # it prints them
         LOG.warning("%s", warning)
     return settings
 

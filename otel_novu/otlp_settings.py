@@ -11,12 +11,20 @@ from urllib.parse import unquote, urlsplit
 
 _PREFIX = "OTEL_EXPORTER_OTLP_"
 _PAIR = re.compile(r"(?:[^=%]|%[0-9A-F]{2})+=(?:[^%]|%[0-9A-F]{2})*", re.IGNORECASE)
-_RESERVED = "(?i)connection|content-(encoding|length|type)|host|te|transfer-encoding"
+_RESERVED = re.compile("connection|content-(encoding|length|type)|host|te|transfer-encoding")
+_GRPC_HEADER = re.compile("[0-9a-z_.-]+: [ -~]*")
 _SHORTEST, _MOST_SECONDS, _LEAST_MILLISECONDS = 0.001, 600, 1000
 
 
 class InvalidError(Exception):
-    """A value is not valid; the message is a clause that quotes nothing of it."""
+    """A value is not valid; the clause quotes nothing of it.
+
+    `rest` is the part that is valid. `fatal`: a warning is not enough for any variable.
+    """
+
+    def __init__(self, clause: str, rest: object = None, *, fatal: bool = False) -> None:
+        super().__init__(clause)
+        self.rest, self.fatal = rest, fatal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,10 @@ class Compression(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Otlp:
-    """The receiver. The endpoint is the URL to post to, for gRPC http(s)://host:port."""
+    """The receiver.
+
+    The endpoint is the URL to post to, for gRPC http(s)://host:port or unix:///path.
+    """
 
     protocol: Protocol
     endpoint: Secret
@@ -63,8 +74,8 @@ class Otlp:
 class Variable:
     """One variable; docs/settings.md says what it is for.
 
-    `parse` raises InvalidError, or ValueError or KeyError. Those are only worth a warning for a
-    `lenient` variable, and its default is used.
+    `parse` raises InvalidError, ValueError or KeyError. For a `lenient` variable, which other
+    programs may read too, that is a warning, and the valid part or the default is used.
     """
 
     name: str
@@ -98,7 +109,7 @@ def path(text: str) -> Path:
 def _timeout(text: str) -> float:
     value = float(text)
     if _MOST_SECONDS <= value < _LEAST_MILLISECONDS:
-        raise InvalidError("could be seconds or milliseconds")
+        raise InvalidError("could be seconds or milliseconds", fatal=True)
     seconds = value if value < _LEAST_MILLISECONDS else value / 1000
     if not _SHORTEST <= seconds < _MOST_SECONDS:
         raise InvalidError("is out of range")
@@ -106,6 +117,9 @@ def _timeout(text: str) -> float:
 
 
 def _endpoint(text: str, *, grpc: bool, insecure: bool, general: bool) -> Secret:
+    if grpc and re.fullmatch(r"unix:///(?!.*[?#])[!-~]+", text):
+        return Secret(text)
+    text = re.sub("^dns:///(?!.*://)", "", text) if grpc else text  # as gRPC itself takes it
     bare = grpc and "://" not in text
     url = urlsplit(f"{'http' if insecure else 'https'}://{text}" if bare else text)
     if url.scheme not in {"http", "https"} or not url.hostname:
@@ -126,7 +140,7 @@ def _endpoint(text: str, *, grpc: bool, insecure: bool, general: bool) -> Secret
     return Secret(f"{url.scheme}://{url.netloc}{'' if url.port else ':443'}")
 
 
-def pairs(text: str, reserved: str) -> dict[str, str]:
+def pairs(text: str) -> dict[str, str]:
     """Return `key=value,key2=value2`, percent-decoded; of a repeated key the last value."""
     found = {}
     for position, item in enumerate(text.split(","), start=1):
@@ -136,18 +150,20 @@ def pairs(text: str, reserved: str) -> dict[str, str]:
             found[parts[0]] = parts[2]
         elif item.strip():
             raise InvalidError(f"has no valid key=value in item {position}")
-        if re.fullmatch(reserved, parts[0]):
-            raise InvalidError(f"sets {parts[0]}, which otel-novu sets itself")
     return found
 
 
 def _headers(text: str, *, grpc: bool) -> dict[str, Secret]:
-    found = {name.lower(): value.strip() for name, value in pairs(text, _RESERVED).items()}
+    found = {name.lower(): value.strip() for name, value in pairs(text).items()}
+    for name in filter(_RESERVED.fullmatch, found):
+        raise InvalidError(f"sets {name}, which otel-novu sets itself")
     names = [re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) for name in found]  # RFC 9110
     if '"' in text or not all(names):
         raise InvalidError("has a quotation mark, or a name that is not a header's")
     if grpc and any(name.endswith("-bin") for name in found):
         raise InvalidError("has a name that ends in -bin, which gRPC keeps for binary values")
+    if grpc and not all(_GRPC_HEADER.fullmatch(f"{name}: {found[name]}") for name in found):
+        raise InvalidError("has a value that is not ASCII, or a name that gRPC can't send")
     return {name: Secret(value) for name, value in found.items()}
 
 
@@ -205,14 +221,15 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OTEL_EXPORTER_OTLP_PROTOCOL", lambda text: Protocol(text.lower()),
              "http/protobuf or grpc", "http/protobuf", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", str,
-             "http://host:port or https://host:port; for gRPC also host:port, and no path",
+             "http://host:port or https://host:port; for gRPC without a path, or host:port, "
+             "dns:///host:port or unix:///path",
              secret=True),
     Variable("OTEL_EXPORTER_OTLP_INSECURE", BOOLEAN, "true or false", "false", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_HEADERS", str, "key=value,key2=value2, percent-encoded",
              secret=True),
     Variable("OTEL_EXPORTER_OTLP_TIMEOUT", _timeout,
              "seconds below 600, as in OpenTelemetry's Python SDK, or milliseconds from 1000, as "
-             "in its specification", "10"),
+             "in its specification", "10", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", lambda text: Compression(text.lower()),
              "none, gzip or, over HTTP, deflate", "none", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_CERTIFICATE", path, _PEM),

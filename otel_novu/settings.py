@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -20,8 +20,20 @@ __all__ = ["VARIABLES", "Compression", "Otlp", "Protocol", "Secret", "Settings",
 _UNEXPANDED = re.compile(r"\$\{|(?:^|[/:@,])\$[A-Z][A-Z0-9_]+(?=[:@/?,]|$)")
 # An error shows a value of these characters only: another one may be a misplaced secret.
 _HARMLESS = re.compile(r"(?!.*://|-----)[\w ./,:+~-]{1,100}")
-_RESERVED = r"service\.instance\.id|telemetry\.(sdk|distro)\..*"
-_EXAMPLES = re.compile("OTEL_NOVU_(CACHE|COLLECTOR_|DEBIAN_MIRROR|REMOTE_WRITE_|STACK_)")
+_QUOTED = re.compile(r"""(["'])((?:(?!\1).)*)\1""")
+_RESERVED = re.compile(r"service\.instance\.id|telemetry\.(sdk|distro)\..*")
+# Of examples/, and what Kubernetes makes of a service's name.
+_OTHERS = re.compile(
+    "OTEL_NOVU_(CACHE|COLLECTOR_|DEBIAN_MIRROR|REMOTE_WRITE_|STACK_).*"
+    r"|.*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP).*)?)"
+)
+_NO_EFFECT = {
+    "OTEL_CONFIG_FILE": "otel-novu reads variables only",
+    "OTEL_EXPERIMENTAL_CONFIG_FILE": "otel-novu reads variables only",
+    "OTEL_METRIC_EXPORT_TIMEOUT": "OTEL_EXPORTER_OTLP_TIMEOUT limits an attempt",
+}
+# A command that needs no database leaves them out.
+MONGO = frozenset({"MONGO_URL", "MONGO_URL_FILE"})
 
 
 class SettingsError(Exception):
@@ -30,7 +42,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. Times are in seconds; `warnings` are sentences for the log."""
+    """All settings. Times are in seconds.
+
+    `warnings` are sentences for the log; those of what a user should correct are in `to_fix`, too.
+    """
 
     telemetry: bool | None
     mongo_url: Secret | None
@@ -49,6 +64,7 @@ class Settings:
     resource_attributes: Mapping[str, str]
     log_level: int
     warnings: tuple[str, ...] = ()
+    to_fix: frozenset[str] = frozenset()
 
 
 def _quantity(units: Mapping[str, int], least: float, below: float, text: str) -> float:
@@ -78,9 +94,11 @@ def _mongo_url(text: str) -> Secret:
 
 def _exporters(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.lower().split(",")))
-    if names != ("none",) and not {"otlp", "console"}.issuperset(names):
-        raise ValueError
-    return () if names == ("none",) else names
+    known = tuple(name for name in names if name in ("otlp", "console", "none"))
+    used = tuple(name for name in known if name != "none")
+    if not known or names not in (used, ("none",)):
+        raise InvalidError("is not valid", rest=used if known else None)
+    return used
 
 
 # fmt: off
@@ -112,45 +130,48 @@ VARIABLES: tuple[Variable, ...] = (
              "milliseconds, from 1000 to 604800000, 7 days (60 would be 0.06 s; a minute is 60000)",
              "3600000", lenient=True, field="interval"),
     Variable("OTEL_METRICS_EXPORTER", _exporters, "otlp, console, both with a comma, or none",
-             "otlp", field="exporters"),
+             "otlp", lenient=True, field="exporters"),
     *otlp.VARIABLES,
     Variable("OTEL_SDK_DISABLED", otlp.BOOLEAN, "true or false", "false", lenient=True,
              field="sdk_disabled"),
-    Variable("OTEL_SERVICE_NAME", str, "a text"),
-    Variable("OTEL_RESOURCE_ATTRIBUTES", partial(otlp.pairs, reserved=_RESERVED),
-             "key=value,key2=value2, percent-encoded, without service.instance.id (see "
-             "OTEL_NOVU_INSTANCE_ID), telemetry.sdk.* and telemetry.distro.*"),
+    Variable("OTEL_SERVICE_NAME", str, "a text", lenient=True),
+    Variable("OTEL_RESOURCE_ATTRIBUTES", otlp.pairs, "key=value,key2=value2, percent-encoded",
+             lenient=True),
     Variable("OTEL_LOG_LEVEL", otlp.words(_LEVELS), "debug, info, warn, error or fatal", "info",
              lenient=True, field="log_level"),
 )
 # fmt: on
 _ROWS = {row.name: row for row in VARIABLES}
-_NAMES = {name for row in VARIABLES for name in row.names}
+_NAMES = {name for row in VARIABLES for name in row.names} | {"STATE_DIRECTORY", "XDG_STATE_HOME"}
 
 
 class _Environment:
-    def __init__(self, texts: Mapping[str, str], warnings: list[str]) -> None:
-        self.texts, self.warnings = texts, warnings
+    def __init__(self, texts: Mapping[str, str], warnings: list[str], unset: list[str]) -> None:
+        self.texts, self.warnings, self.unset = texts, [*unset, *warnings], unset
+        self.to_fix = list(_unknown(texts))
 
     def get(self, name: str, check: Callable[[Any], Any] = lambda value: value) -> Any:  # noqa: ANN401
         """Return what `check` makes of a variable's value; None where it has none."""
         row = _ROWS[name]
         name = next((setter for setter in row.names if setter in self.texts), name)
-        text, clause, lenient = self.texts.get(name, row.default), "is not valid", False
+        text, found = self.texts.get(name, row.default), InvalidError("is not valid")
         try:
+            if not text.isprintable():
+                raise InvalidError("has control characters or is not UTF-8")  # noqa: TRY301
             return check(row.parse(text)) if text else None
         except InvalidError as error:
-            clause = str(error)
+            found = error
         except OSError as error:
-            clause = f"can't be read ({error.strerror})"
+            found = InvalidError(f"can't be read ({error.strerror})")
         except (KeyError, ValueError):
-            lenient = row.lenient
+            pass
         shown = f"'{text}' " if not row.secret and _HARMLESS.fullmatch(text) else ""
-        message = f"{name}: {shown}{clause}; expected {row.accepts}"
-        if not lenient:
-            raise SettingsError(message)
-        self.warnings.append(f"{message}; using {row.default}")
-        return row.parse(row.default)
+        message = f"{name}: {shown}{found}; expected {row.accepts}"
+        if found.fatal or not row.lenient:
+            raise SettingsError("; ".join([message, *self.unset]))
+        used = row.default if found.rest is None else "the rest"
+        self.to_fix.append(f"{message}; using {used}" if used else f"{message}; it is ignored")
+        return row.parse(row.default) if found.rest is None else found.rest
 
 
 def load(
@@ -159,11 +180,11 @@ def load(
     env_file: Path | None = None,
     cwd: Path = Path(),
     home: Path | None = None,
+    without: Collection[str] = (),
 ) -> Settings:
-    """Read the environment and the .env file; raise SettingsError for what can't be used."""
-    environment = _read(environ, env_file, cwd)
-    get, texts = environment.get, environment.texts
-    attributes = get("OTEL_RESOURCE_ATTRIBUTES") or {}
+    """Read all variables but `without` from environment and .env; SettingsError: one is bad."""
+    environment = _read(environ, env_file, cwd, without)
+    get, texts, attributes = environment.get, environment.texts, _attributes(environment)
     name = attributes.pop("service.name", "") or "novu"
     return Settings(
         **{row.field: get(row.name) for row in VARIABLES if row.field},
@@ -174,57 +195,78 @@ def load(
         otlp=otlp.read(get, texts, cwd),
         service_name=get("OTEL_SERVICE_NAME") or name,
         resource_attributes=attributes,
-        warnings=tuple(environment.warnings),
+        warnings=tuple(dict.fromkeys([*environment.warnings, *environment.to_fix])),
+        to_fix=frozenset(environment.to_fix),
     )
+
+
+def _attributes(environment: _Environment) -> dict[str, str]:
+    attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES") or {}
+    if ours := [key for key in attributes if _RESERVED.fullmatch(key)]:
+        what = f"OTEL_RESOURCE_ATTRIBUTES: {', '.join(ours)}"
+        environment.warnings.append(f"{what} is ignored, as otel-novu sets it itself")
+    return {key: text for key, text in attributes.items() if key not in ours}
 
 
 def _state_dir(texts: Mapping[str, str], home: Path | None) -> Path:
     systemd = Path(texts.get("STATE_DIRECTORY", "").partition(":")[0])
     xdg = Path(texts.get("XDG_STATE_HOME", ""))
     if not xdg.is_absolute():  # to be ignored, says the XDG Base Directory Specification
-        # Path.home() raises where there is none.
+        # `~` where there is none, which state_dir.py refuses; Path.home() would raise.
         xdg = Path(home or os.path.expanduser("~"), ".local", "state")  # noqa: PTH111
     return systemd if systemd.is_absolute() else xdg / "otel-novu"
 
 
-def _read(environ: Mapping[str, str], env_file: Path | None, cwd: Path) -> _Environment:
+def _read(
+    environ: Mapping[str, str], env_file: Path | None, cwd: Path, without: Collection[str]
+) -> _Environment:
     path = cwd / (env_file or ".env")
     warnings: list[str] = []
-    real, file = _clean(environ, warnings), {}
+    read: dict[str, str] = {}
+    unset: list[str] = []
+    if env_file is None and path.is_dir():
+        warnings.append(f"{path} is not a file and is ignored")
+    elif env_file is not None or os.path.lexists(path):
+        read, unset = _read_file(path, environ)
+    real, file = (_clean(source, warnings, without) for source in (environ, read))
+    if real.keys() >= MONGO or file.keys() >= MONGO:
+        raise SettingsError("MONGO_URL: is set together with MONGO_URL_FILE; expected one of them")
+    if MONGO & real.keys():
+        file = {name: text for name, text in file.items() if name not in MONGO}
+    texts = {**file, **real}
+    idle = sorted(texts.keys() & _NO_EFFECT.keys())
+    warnings += [f"{name} has no effect: {_NO_EFFECT[name]}" for name in idle]
+    return _Environment(texts, warnings, unset)
+
+
+def _read_file(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     try:
-        if env_file is None and path.is_dir():
-            warnings.append(f"{path} is not a file and is ignored")
-        elif env_file is not None or os.path.lexists(path):
-            file = _clean(dotenv.read(path, environ), warnings)
+        read, lines = dotenv.read(path, environ)
     except OSError as error:
         raise SettingsError(f"{path}: can't be read ({error.strerror}); expected a file") from None
     except ValueError as error:
         raise SettingsError(f"{path}: {error}; expected lines such as NAME=value") from None
-    mongo = {"MONGO_URL", "MONGO_URL_FILE"}
-    if mongo <= real.keys() or mongo <= file.keys():
-        raise SettingsError("MONGO_URL: is set together with MONGO_URL_FILE; expected one of them")
-    if mongo & real.keys():
-        file = {name: text for name, text in file.items() if name not in mongo}
-    texts = {**file, **real}
-    return _Environment(texts, [*warnings, *_unknown(texts)])
+    why = "uses a $NAME that is not set (write a literal $ as $$)"
+    return read, [f"{path} line {line} {why}" for line in lines]
 
 
-def _clean(source: Mapping[str, str], warnings: list[str]) -> dict[str, str]:
+def _clean(
+    source: Mapping[str, str], warnings: list[str], without: Collection[str]
+) -> dict[str, str]:
     """Return the texts that are not empty, without the white space and quotes around them."""
-    cleaned = {name: text.strip() for name, text in source.items()}
+    cleaned = {name: text.strip() for name, text in source.items() if name not in without}
     for name in sorted(cleaned.keys() & _NAMES):
-        text = cleaned[name]
-        if not text.isprintable():
-            raise SettingsError(f"{name}: has control characters or is not UTF-8; expected text")
-        if len(text) > 1 and text[0] in "\"'" and text.find(text[0], 1) == len(text) - 1:
-            cleaned[name] = text[1:-1].strip()
+        while quoted := _QUOTED.fullmatch(cleaned[name]):
+            cleaned[name] = quoted[2].strip()
             warnings.append(f"{name}: the quotes around the value are removed")
     return {name: text for name, text in cleaned.items() if text}
 
 
-def _unknown(names: Iterable[str]) -> Iterator[str]:
-    for name in sorted(set(names) - _NAMES):
-        ours = name.startswith("OTEL_NOVU_") and not _EXAMPLES.match(name)
+def _unknown(texts: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(texts.keys() - _NAMES):
+        if _OTHERS.fullmatch(name):
+            continue
+        ours = name.startswith("OTEL_NOVU_")
         # A slip of a letter is closer than 0.95, the same variable of another signal is not.
         close = get_close_matches(name, _NAMES, n=1, cutoff=0.8 if ours else 0.95)
         # A misspelt opt-out must not be ignored silently.

@@ -1,5 +1,6 @@
 """The state directory: who may write to it, and which process uses it."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -39,6 +40,8 @@ class LockedError(Exception):
 
 def make_directory(directory: Path) -> None:
     """Make the directory if it is missing, and check it; OSError if it can't be made."""
+    if not directory.is_absolute():  # it begins with ~
+        raise FileNotFoundError(errno.ENOENT, "no home directory")
     with suppress(FileExistsError, NotADirectoryError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_directory(directory)

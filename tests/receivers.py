@@ -284,7 +284,10 @@ class GrpcAnswer:
 
 
 class GrpcSink(_Record[GrpcRequest]):
-    """An OTLP receiver over gRPC; `host` is its name in `base` and `endpoint`."""
+    """An OTLP receiver over gRPC; `host` is its name in `base` and `endpoint`.
+
+    With a `path`, it listens on a Unix socket.
+    """
 
     def __init__(
         self,
@@ -293,6 +296,7 @@ class GrpcSink(_Record[GrpcRequest]):
         options: Sequence[tuple[str, Any]] = (),
         port: int = 0,
         host: str = "127.0.0.1",
+        path: str = "",
     ) -> None:
         super().__init__()
         self._answers = answers or (GrpcAnswer(),)
@@ -303,7 +307,7 @@ class GrpcSink(_Record[GrpcRequest]):
         service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
         handler = grpc.method_handlers_generic_handler(service, handlers)
         self._server.add_generic_rpc_handlers((handler,))
-        place = f"127.0.0.1:{port}"
+        place = f"unix:{path}" if path else f"127.0.0.1:{port}"
         if credentials is None:
             self.port = self._server.add_insecure_port(place)
         else:

@@ -41,6 +41,7 @@ FILES = {**FILES, INDEX: DOCS / "README.md", **{file.name: file for file in ROOT
 PAGES = {name: file.read_text() for name, file in FILES.items()}
 README = PAGES["README.md"]
 ROWS: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
+NO_MEANING = "\n## Standard variables without a meaning here\n"
 SERVERS = (
     "mongodb://root:secret@localhost:27017/novu-db?authSource=admin",
     "http://localhost:4318",
@@ -250,6 +251,7 @@ def test_every_link_leads_to_a_file_or_a_heading(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_every_variable_in_the_text_is_known(name: str) -> None:
     known = {name for variable in VARIABLES for name in variable.names}
+    known |= set(re.findall("`(OTEL_[A-Z_]+)`", PAGES["settings.md"].partition(NO_MEANING)[2]))
     named = set(re.findall(r"`((?:OTEL|NOVU|MONGO)_[A-Z_]*[A-Z])[`=]", PAGES[name])) - known
     stack = [(ROOT / "collector-config.yaml").read_text()]
     stack += [file.read_text() for file in (ROOT / "examples" / "novu").glob("*.yaml")]
@@ -281,6 +283,18 @@ def test_the_settings_page_has_a_row_for_each_variable_and_no_other() -> None:
         assert accepted == variable.accepts
         assert meaning
         assert ("Its value is never shown." in meaning) == variable.secret
+
+
+def test_of_the_variables_without_a_meaning_those_warn_that_the_settings_page_names() -> None:
+    section = PAGES["settings.md"].partition(NO_MEANING)[2]
+    ours = {name for row in VARIABLES for name in row.names}
+    first, *others = (
+        set(re.findall("`(OTEL_[A-Z_]+[*]?)`", item)) - ours for item in section.split("\n- ")[1:]
+    )
+    names = [name.replace("*", "X") for name in first.union(*others)]
+    settings = load(dict.fromkeys(names, "x"), cwd=Path("/nonexistent"))
+    assert {warning.partition(" ")[0] for warning in settings.warnings} == first
+    assert len(others) == 4
 
 
 def form(row: Metric[Any]) -> str:

@@ -13,7 +13,7 @@ ENVIRON = {"SET": "set", "EMPTY": ""}
 def read_text(folder: Path, content: str | bytes) -> dict[str, str]:
     path = folder / "file.env"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read(path, ENVIRON)
+    return read(path, ENVIRON)[0]
 
 
 # Each expectation is what compose-go 2.16.2 answered, except those marked "ours".
@@ -78,6 +78,23 @@ def test_the_url_of_novus_own_file_is_expanded(tmp_path: Path) -> None:
     )
     url = "mongodb://root:secret@mongodb:27017/novu-db?authSource=admin"
     assert read_text(tmp_path, content)["MONGO_URL"] == url
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("A=$SET$EMPTY$$UNSET${UNSET:-x}${UNSET-}\nB='$UNSET'\n# $UNSET\nC=$A", []),
+        ("A=1\nB=x$UNSET\nC='two\nlines'\nD=\"${UNSET}$UNSET\"\n", [2, 5]),
+        ("A=${UNSET:-$SET$UNSET}${SET:+$UNSET}", [1]),
+        ("A=$B\nB=$A", [1]),
+    ],
+)
+def test_a_line_with_a_name_that_is_not_set_is_told(
+    tmp_path: Path, content: str, lines: list[int]
+) -> None:
+    path = tmp_path / "file.env"
+    path.write_text(content)
+    assert read(path, ENVIRON)[1] == lines
 
 
 @pytest.mark.parametrize(

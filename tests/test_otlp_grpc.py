@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
@@ -33,7 +34,7 @@ from stack import free_port
 
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable, describe
-from otel_novu.settings import Compression, Protocol, Secret
+from otel_novu.settings import Compression, Protocol, Secret, load
 from otel_novu.version import __version__
 
 BODY = b"\x0a\x03any bytes, as they are\x00\xff" * 20
@@ -94,6 +95,20 @@ def test_headers_and_user_are_sent() -> None:
     metadata = sink.requests[0].metadata
     assert (metadata["x-scope-orgid"], metadata["authorization"]) == ("1", "Bearer any")
     assert str(metadata["user-agent"]).startswith(f"otel-novu/{__version__} ")
+
+
+@pytest.mark.parametrize("form", ["dns:///127.0.0.1:{port}", "unix://{path}"])
+def test_the_endpoint_may_be_a_target_of_grpc(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with TemporaryDirectory() as folder:  # a socket's path is short
+        path = f"{folder}/collector.sock" if form.startswith("unix") else ""
+        with GrpcSink(path=path) as sink:
+            target = form.format(port=sink.port, path=path)
+            names = {"PROTOCOL": "grpc", "INSECURE": "true", "ENDPOINT": target}
+            read = load({f"OTEL_EXPORTER_OTLP_{name}": text for name, text in names.items()}).otlp
+            assert sender(read).send(BODY, 60) == Delivered()
+    assert [request.body for request in sink.requests] == [BODY]
 
 
 def test_each_report_has_its_own_connection() -> None:

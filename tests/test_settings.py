@@ -17,6 +17,8 @@ from otel_novu.settings import VARIABLES, Compression, Protocol, Settings, Setti
 
 NOWHERE = Path("/nonexistent/otel-novu")
 NAMES = [name for row in VARIABLES for name in row.names]
+LENIENT = [name for row in VARIABLES if row.lenient for name in row.names]
+STRICT = [name for name in NAMES if name not in LENIENT]
 OTLP = "OTEL_EXPORTER_OTLP"
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 TEMPORALITY = f"{OTLP}_METRICS_TEMPORALITY_PREFERENCE"
@@ -64,11 +66,34 @@ def test_an_empty_variable_is_an_unset_one(text: str) -> None:
     assert read(dict.fromkeys(NAMES, text)) == read({})
 
 
-@pytest.mark.parametrize("quoted", ['"false"', "'false'", ' " false " '])
-def test_quotes_around_a_value_are_removed_with_a_warning(quoted: str) -> None:
-    settings = read({"NOVU_TELEMETRY": quoted})
-    assert settings.telemetry is False
-    assert settings.warnings == ("NOVU_TELEMETRY: the quotes around the value are removed",)
+@pytest.mark.parametrize("form", ['"{}"', "'{}'", ' " {} " ', """ '"{}"' """])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("NOVU_TELEMETRY", "false"),
+        ("MONGO_URL", "mongodb://h"),
+        ("OTEL_NOVU_STATE_DIR", "/data"),
+        ("STATE_DIRECTORY", "/data"),
+        ("XDG_STATE_HOME", "/data"),
+        ("OTEL_SERVICE_NAME", "mine"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=mine"),
+        (f"{OTLP}_HEADERS", "a=b"),
+        (f"{OTLP}_ENDPOINT", "http://h:4318"),
+        (f"{OTLP}_METRICS_PROTOCOL", "grpc"),
+        (INTERVAL, "60000"),
+    ],
+)
+def test_quotes_around_a_value_are_removed_with_a_warning(
+    tmp_path: Path, name: str, text: str, form: str
+) -> None:
+    warning = f"{name}: the quotes around the value are removed"
+    quoted = form.format(text)
+    escaped = quoted.replace("'", "\\'")
+    (tmp_path / ".env").write_text(f"{name}='{escaped}'\n")
+    for environ in ({name: quoted}, {name: quoted, "OTEL_NOVU_ANONYMIZE": "off"}, {}):
+        settings = read(environ, tmp_path)
+        assert (settings.warnings, settings.to_fix) == ((warning,), frozenset())
+        assert replace(settings, warnings=()) == read({name: text})
 
 
 def test_quotes_inside_a_value_stay() -> None:
@@ -157,11 +182,8 @@ def test_headers_are_a_list() -> None:
         ("OTEL_NOVU_SPOOL_MAX_AGE", "1 week", "'1 week' is not valid; expected days, hours"),
         ("OTEL_NOVU_SPOOL_MAX_BYTES", "64MB", "'64MB' is not valid; expected bytes, KiB"),
         ("OTEL_NOVU_SPOOL_MAX_BYTES", "9" * 5000, "is out of range"),
-        (INTERVAL, "604800001", "'604800001' is more than 7 days; expected milliseconds"),
-        ("OTEL_METRICS_EXPORTER", "prometheus", "'prometheus' is not valid; expected otlp"),
-        ("OTEL_METRICS_EXPORTER", "otlp,none", "'otlp,none' is not valid"),
         (f"{OTLP}_TIMEOUT", "600", "'600' could be seconds or milliseconds; expected seconds"),
-        (f"{OTLP}_METRICS_TIMEOUT", "600000", "'600000' is out of range"),
+        (f"{OTLP}_METRICS_TIMEOUT", "999.9", "'999.9' could be seconds or milliseconds"),
         (f"{OTLP}_HEADERS", "Authorization: Bearer MARK", "has no valid key=value in item 1"),
         (f"{OTLP}_METRICS_HEADERS", "a=1,MARK", "has no valid key=value in item 2"),
         (f"{OTLP}_HEADERS", "a=MARK%0D%0Ab", "has no valid key=value in item 1"),
@@ -169,15 +191,10 @@ def test_headers_are_a_list() -> None:
         (f"{OTLP}_HEADERS", 'a="MARK"', "has a quotation mark, or a name"),
         *[
             (f"{OTLP}_HEADERS", f"a=MARK,{name}=MARK", f"sets {name}, which otel-novu sets itself")
-            for name in (*RESERVED, "Content-Type")
+            for name in RESERVED
         ],
-        (f"{OTLP}_HEADERS", "content%2Dtype=MARK", "sets content-type, which otel-novu sets"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "=MARK", "has no valid key=value in item 1"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=MARK", "sets service.instance.id"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "telemetry.sdk.name=MARK", "sets telemetry.sdk.name"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "telemetry%2Edistro.name=MARK", "sets telemetry.distro.name"),
-        ("OTEL_SERVICE_NAME", "a\nb", "has control characters or is not UTF-8"),
-        *[(name, "MARK\udcff", "has control characters or is not UTF-8") for name in NAMES],
+        (f"{OTLP}_HEADERS", "Content%2Dtype=MARK", "sets content-type, which otel-novu sets"),
+        *[(name, "MARK\udcff", "has control characters or is not UTF-8") for name in STRICT],
     ],
 )
 def test_an_invalid_value_is_an_error_that_says_what_is_accepted(
@@ -191,22 +208,63 @@ def test_an_invalid_value_is_an_error_that_says_what_is_accepted(
     [
         (INTERVAL, "60", "'60' is not valid; expected milliseconds.*60 would be 0.06 s.*3600000"),
         (INTERVAL, "-5000", "'-5000' is not valid"),
+        (INTERVAL, "604800001", "'604800001' is more than 7 days; expected milliseconds"),
+        ("OTEL_METRICS_EXPORTER", "prometheus", "'prometheus' is not valid.*; using otlp"),
+        ("OTEL_METRICS_EXPORTER", "prometheus,otlp", "'prometheus,otlp' is not.*; using the rest"),
+        ("OTEL_METRICS_EXPORTER", "otlp,none", "'otlp,none' is not valid.*; using the rest"),
+        ("OTEL_METRICS_EXPORTER", ",", "',' is not valid.*; using otlp"),
+        (f"{OTLP}_TIMEOUT", "10s", "'10s' is not valid; expected seconds.*; using 10"),
+        (f"{OTLP}_TIMEOUT", "0", "'0' is out of range"),
+        (f"{OTLP}_METRICS_TIMEOUT", "600000", "'600000' is out of range"),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "a=b,=MARK",
+            "has no valid key=value in item 2; .*it is ignored",
+        ),
+        ("OTEL_SERVICE_NAME", "a\nb", "has control characters or is not UTF-8.*; it is ignored"),
+        *[(name, "MARK\udcff", "has control characters or is not UTF-8") for name in LENIENT],
         (f"{OTLP}_PROTOCOL", "http/json", "expected http/protobuf or grpc; using http/protobuf"),
-        (f"{OTLP}_INSECURE", "yes", "'yes' is not valid; expected true or false; using false"),
+        (f"{OTLP}_INSECURE", "1", "'1' is not valid; expected true or false; using false"),
         (f"{OTLP}_METRICS_COMPRESSION", "zstd", "expected none, gzip or.*; using none"),
         (TEMPORALITY, "DELTA", "'DELTA' is not valid.*cumulativetodelta processor.*cumulative"),
         ("OTEL_SDK_DISABLED", "1", "'1' is not valid; expected true or false; using false"),
-        ("OTEL_LOG_LEVEL", "loud", "'loud' is not valid; expected debug, .*; using info"),
+        ("OTEL_LOG_LEVEL", "verbose", "'verbose' is not valid; expected debug, .*; using info"),
+        ("OTEL_LOG_LEVEL", "none", "'none' is not valid"),
     ],
 )
 def test_where_opentelemetry_ignores_a_value_it_is_a_warning(
     name: str, text: str, warning: str
 ) -> None:
     settings = read({name: text})
-    assert replace(settings, warnings=()) == read({})
+    assert replace(settings, warnings=(), to_fix=frozenset()) == read({})
     (message,) = settings.warnings
     assert message.startswith(f"{name}: ")
     assert re.search(warning, message)
+    assert "MARK" not in message
+    assert settings.to_fix == {message}
+
+
+@pytest.mark.parametrize(
+    ("text", "exporters"),
+    [
+        ("Prometheus, console", ("console",)),
+        ("console,none,otlp", ("console", "otlp")),
+        ("none,prometheus", ()),
+        ("otlp,", ("otlp",)),
+    ],
+)
+def test_exporters_that_are_known_still_count(text: str, exporters: tuple[str, ...]) -> None:
+    settings = read({"OTEL_METRICS_EXPORTER": text})
+    assert (settings.exporters, len(settings.warnings)) == (exporters, 1)
+
+
+def test_attributes_that_we_set_are_ignored_with_one_warning() -> None:
+    text = "service.instance.id=MARK,a=b,telemetry.sdk.name=MARK,telemetry%2Edistro.name=MARK"
+    settings = read({"OTEL_RESOURCE_ATTRIBUTES": text})
+    assert (settings.resource_attributes, settings.to_fix) == ({"a": "b"}, frozenset())
+    (message,) = settings.warnings
+    ours = "service.instance.id, telemetry.sdk.name, telemetry.distro.name"
+    assert message.startswith(f"OTEL_RESOURCE_ATTRIBUTES: {ours} is ignored")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +289,11 @@ def test_over_http_the_general_endpoint_is_a_base(general: str, metrics: str, ur
         ("http://c:4317/", "false", "http://c:4317"),
         ("c", "", "https://c:443"),
         ("[::1]:4317", "TRUE", "http://[::1]:4317"),
+        ("dns:///c:4317", "", "https://c:4317"),
+        ("dns:///c:4317", "true", "http://c:4317"),
+        ("dns:///c", "", "https://c:443"),
+        ("unix:///run/collector.sock", "", "unix:///run/collector.sock"),
+        ("unix:///run/collector.sock", "true", "unix:///run/collector.sock"),
     ],
 )
 def test_over_grpc_an_endpoint_is_tls_unless_insecure(text: str, insecure: str, url: str) -> None:
@@ -240,7 +303,9 @@ def test_over_grpc_an_endpoint_is_tls_unless_insecure(text: str, insecure: str, 
 
 
 BAD_ENDPOINTS = [
-    "http://", "http:///v1", "http://:4318", "ftp://MARK", "unix:///MARK", "http://h:0",
+    "http://", "http:///v1", "http://:4318", "ftp://MARK", "unix://MARK/x", "unix:///MARK?x",
+    "unix:///", "unix:MARK", "dns://MARK/h:1", "dns:///", "dns:///http://h:1", "dns:///h:1/MARK",
+    "http://h:0",
     "http://h:65536", "http://h:", "http://h:43x", "http://h:-1", "http://[::1", "http://MARK/ x",
     "http://é", "http://h#MARK", "http://u:MARK@", "http://u:MA/RK@h",
     "http://a..b:1", "http://.a:1", "http://u:1/MARK@h", "http://u:1?MARK@h", "http://u:1#MARK@h", "http://u:p@MARK:MARK",
@@ -276,12 +341,26 @@ def test_an_endpoint_may_be_a_name_with_a_full_stop_at_its_end() -> None:
     [
         ("ENDPOINT", "http://c", "has no port"),
         ("ENDPOINT", "http://u:MARK@c:4317", "has a user name"),
-        ("METRICS_COMPRESSION", "deflate", "'deflate' is not available over gRPC"),
+        (
+            "HEADERS",
+            "a=%C3%A9MARK",
+            "has a value that is not ASCII, or a name that gRPC can't send",
+        ),
+        ("HEADERS", "a!=MARK", "has a value that is not ASCII, or a name that gRPC can't send"),
         ("HEADERS", "Trace-Bin=MARK", "has a name that ends in -bin, which gRPC keeps for binary"),
     ],
 )
 def test_what_grpc_does_not_have_is_an_error(name: str, text: str, clause: str) -> None:
     assert clause in error({f"{OTLP}_PROTOCOL": "grpc", f"{OTLP}_{name}": text})
+
+
+def test_deflate_over_grpc_is_a_warning_as_an_unknown_compression() -> None:
+    settings = read({f"{OTLP}_PROTOCOL": "grpc", f"{OTLP}_METRICS_COMPRESSION": "deflate"})
+    assert settings.otlp.compression is Compression.NONE
+    (message,) = settings.to_fix
+    start = f"{OTLP}_METRICS_COMPRESSION: 'deflate' is not available over gRPC; expected"
+    assert message.startswith(start)
+    assert message.endswith("; using none")
 
 
 @pytest.fixture(scope="module")
@@ -375,6 +454,27 @@ def test_the_environment_wins_over_the_env_file_name_by_name(tmp_path: Path) -> 
     assert (other.telemetry, other.log_level) == (None, logging.DEBUG)
 
 
+@pytest.mark.parametrize("name", ["MONGO_URL", f"{OTLP}_ENDPOINT"])
+def test_a_name_in_the_env_file_that_is_not_set_is_told_with_its_line(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / ".env"
+    told = "uses a $NAME that is not set (write a literal $ as $$)"
+    path.write_text(f"A=1\nB=x$MARK\n{name}=$MARK\n")
+    settings = read({}, tmp_path)
+    assert settings.warnings == (f"{path} line 2 {told}", f"{path} line 3 {told}")
+    assert (settings.mongo_url, settings.to_fix) == (None, frozenset())
+    path.write_text(f"{name}=$MARK://MARK\n")
+    assert error({}, tmp_path).endswith(f"; {path} line 1 {told}")
+
+
+def test_what_a_command_does_not_need_is_not_read(tmp_path: Path) -> None:
+    both = {"MONGO_URL": "no URL", "MONGO_URL_FILE": "/nonexistent"}
+    (tmp_path / ".env").write_text("MONGO_URL=no URL\n")
+    settings = load(both | {"NOVU_TELEMETRY": "off"}, cwd=tmp_path, without=both)
+    assert (settings.mongo_url, settings.telemetry) == (None, False)
+
+
 def test_an_env_file_that_is_a_directory_is_ignored_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     assert read({}, tmp_path).warnings == (f"{tmp_path}/.env is not a file and is ignored",)
@@ -413,10 +513,28 @@ def test_an_unknown_name_is_a_warning(name: str, meant: str | None) -> None:
     assert read({name: "MARK"}).warnings == (warning,)
 
 
+@pytest.mark.parametrize("name", ["OTEL_CONFIG_FILE", "OTEL_METRIC_EXPORT_TIMEOUT"])
+def test_a_name_that_promises_an_effect_here_is_a_warning(name: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"{name}=MARK\n")
+    for settings in (read({name: "MARK"}), read({}, tmp_path)):
+        assert [each.partition(":")[0] for each in settings.warnings] == [f"{name} has no effect"]
+        assert settings.to_fix == frozenset()
+
+
 def test_a_name_of_others_is_no_warning() -> None:
-    names = ("OTEL_TRACES_EXPORTER", "OTEL_METRIC_EXPORT_TIMEOUT", "OTEL_NOVU_CACHE", "MONGO_USER")
+    names = (
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_EXPORTER_PROMETHEUS_PORT",
+        "OTEL_NOVU_CACHE",
+        "MONGO_USER",
+    )
     otlp = [f"{OTLP}_{end}" for end in ("LOGS_ENDPOINT", "TRACES_ENDPOINT", "TRACES_HEADERS")]
-    assert read(dict.fromkeys([*names, *otlp], "x")).warnings == ()
+    ends = ("", "_4318_TCP", "_4318_TCP_ADDR", "_4318_TCP_PORT", "_4318_TCP_PROTO", "_53_UDP")
+    ports = [f"PORT{end}" for end in ends]
+    links = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_OTLP_HTTP", *ports]
+    services = ("OTEL_NOVU", "OTEL_NOVU_EXPORTER", "OTEL_COLLECTOR", "NOVU_TELEMETRY")
+    kubernetes = [f"{service}_{link}" for service in services for link in links]
+    assert read(dict.fromkeys([*names, *otlp, *kubernetes], "x")).warnings == ()
 
 
 SECRET = "Zq7MARKx9"  # of letters that no sentence of ours has

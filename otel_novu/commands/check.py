@@ -51,6 +51,8 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
+    for warning in settings.warnings:
+        yield FAIL if warning in settings.to_fix else WARN, "settings", warning
     with closing(Store.open_read_only(settings.state_dir)) as store:
         if fault := store.fault or write_fault(settings.state_dir):
             yield FAIL, "state directory", fault

@@ -15,6 +15,8 @@ from otel_novu.settings import Settings
 from otel_novu.state_dir import lock_owner, pid_namespace
 from otel_novu.store import LastAttempt, Store
 
+_ELSEWHERE = "set OTEL_NOVU_STATE_DIR to another directory"
+
 
 class Running:
     """The exporter that runs on the state directory."""
@@ -82,8 +84,10 @@ def write_fault(directory: Path) -> str | None:
     """Return why the state directory can't be written, as a clause, or None; it may be missing."""
     try:
         place = next(each for each in (directory, *directory.parents) if each.exists())
-        if not os.access(place, os.W_OK | os.X_OK):
-            fault = "permission denied or read-only; set OTEL_NOVU_STATE_DIR to another directory"
+        if not directory.is_absolute():
+            fault = f"no home directory; {_ELSEWHERE}"
+        elif not os.access(place, os.W_OK | os.X_OK):
+            fault = f"permission denied or read-only; {_ELSEWHERE}"
         elif not os.statvfs(place).f_bavail:
             fault = "no space left; free some"
         else:

@@ -35,7 +35,7 @@ class GrpcSender:
     """Calls the collector's Export by its name, with the bytes of the report as they are."""
 
     def __init__(self, otlp: Otlp) -> None:
-        self.endpoint = otlp.endpoint.reveal()  # scheme, host and port: all that gRPC may have
+        self.endpoint = otlp.endpoint.reveal()  # no user name, path or query: gRPC has none
         self._otlp, self._secret = otlp, response.secret_pattern(otlp)
 
     def send(self, body: bytes, timeout: float) -> Outcome:
@@ -62,14 +62,15 @@ class GrpcSender:
     def _channel(self) -> grpc.Channel:
         gzip = self._otlp.compression is Compression.GZIP
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
-        target = f"dns:///{self.endpoint.partition('://')[2]}"
         # gRPC itself reads other variables than the rest of the world.
         proxy = response.proxy_for(self.endpoint, "http")
         options = (
             *_OPTIONS,
             ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
         )
-        if self.endpoint.startswith("http:"):
+        scheme, _, place = self.endpoint.partition("://")
+        target = self.endpoint if scheme == "unix" else f"dns:///{place}"
+        if scheme != "https":
             return grpc.insecure_channel(target, options, compression)
         certificate = self._otlp.client_certificate
         files = (self._otlp.ca_file, self._otlp.client_key or certificate, certificate)

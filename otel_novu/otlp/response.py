@@ -136,7 +136,8 @@ def proxy_for(endpoint: str, *schemes: str) -> str | None:
     """Return the URL of the environment's proxy, of one of the schemes; raise ProxyUrlError."""
     url, proxies = urlsplit(endpoint), getproxies()
     name = url.scheme if proxies.get(url.scheme) else "all"
-    if not (proxy := proxies.get(name)) or proxy_bypass(url.netloc):
+    # A Unix socket has no host.
+    if not url.netloc or not (proxy := proxies.get(name)) or proxy_bypass(url.netloc):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     with suppress(ValueError):
