@@ -11,7 +11,16 @@ import novu_data
 import otlp_reports
 import pytest
 import trustme
-from contract.case import GRPC, HTTP, ONE_REPORT, STOP_SECONDS, Case, check_rhythm, each_protocol
+from contract.case import (
+    GRPC,
+    HTTP,
+    LATER,
+    ONE_REPORT,
+    STOP_SECONDS,
+    Case,
+    check_rhythm,
+    each_protocol,
+)
 from contract.clock import Clock
 from receivers import HttpSink, answer
 from servers import PrometheusClient
@@ -20,7 +29,6 @@ from stack import COLLECTOR_CONFIG, Collector, Servers, build, free_port
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.prometheus import prometheus_label, prometheus_name
-from otel_novu.metrics.queries import CreatedIn
 from otel_novu.metrics.usage import FIGURES, USAGE
 from otel_novu.version import __version__
 
@@ -28,8 +36,6 @@ pytestmark = pytest.mark.contract
 
 TABLES: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
 ROWS = {row.name: row for row in TABLES}
-# A counter by labels has no point before something was counted.
-LATER = {f.metric for f in FIGURES if isinstance(f.query, CreatedIn) and f.query.labels}
 DAY = 86_400.0
 
 # The shared configuration, with TLS receivers and a sink added.
