@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -11,6 +12,8 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; exit with its code, or with 128 plus the number of a signal."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of libraries are for developers
     try:
         # Imported here, so that Ctrl-C during the import shows no traceback.
         from otel_novu.cli import main as command_line  # noqa: PLC0415

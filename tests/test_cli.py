@@ -48,6 +48,14 @@ def test_telemetry_alone_shows_the_status(exporter: ExporterRunner) -> None:
     )
 
 
+def test_no_warning_of_a_library_is_shown(exporter: ExporterRunner) -> None:
+    # Of such names, pymongo warns that they are no MongoDB.
+    env = {"MONGO_URL": "mongodb://novu.docdb.amazonaws.com", "OTEL_NOVU_QUERY_TIMEOUT": "1"}
+    done = exporter("once", env={**env, "OTEL_METRICS_EXPORTER": "console"})
+    assert "MongoDB at novu.docdb.amazonaws.com" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if not re.match(r"\S+Z [A-Z]+ ", line)]
+
+
 @pytest.mark.parametrize("words", [("on", "enable"), ("off", "disable")])
 def test_on_and_off_are_words_for_enable_and_disable(
     words: tuple[str, str], exporter: ExporterRunner

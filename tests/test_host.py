@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,7 +38,7 @@ def read_in(namespace: str, setup: Sequence[str], before: str = "") -> Any:
     script = " && ".join([*setup, 'exec "$@"'])
     command = [*UNSHARE, namespace, "sh", "-c", script, "sh", sys.executable, "-c", before + READ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
@@ -95,6 +96,28 @@ def test_memory_that_can_not_be_read_is_absent_and_the_rest_stays() -> None:
     host = read_in("--mount", ["mount -t tmpfs none /proc"])
     expected = (None, None, socket.gethostname())
     assert (host["memory_free"], host["memory_total"], host["name"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("available", "free"),
+    [
+        ("MemAvailable:   300 kB", 300 * 1024),
+        ("", None),
+        ("MemAvailable:  -300 kB", None),
+        ("MemAvailable:     0 kB", None),
+        ("MemAvailable: 18446744073709551316 kB", None),
+        ("MemAvailable:", None),
+    ],
+    ids=["as usual", "missing", "negative", "zero", "more than there is", "no number"],
+)
+def test_available_memory_of_a_container_is_its_own_figure_or_absent(
+    available: str, free: int | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "meminfo"
+    # No Buffers, Cached or Shmem: psutil warns of them.
+    file.write_text(f"MemTotal:       1000 kB\nMemFree:         200 kB\n{available}\n")
+    host = read_in("--mount", [f"mount --bind {file} /proc/meminfo"])
+    assert (host["memory_free"], host["memory_total"]) == (free, 1000 * 1024)
 
 
 def test_a_host_name_that_is_not_utf_8_can_still_be_encoded() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import psutil
 
@@ -18,9 +19,8 @@ from otel_novu.metrics.beacon import Host
 def read_host() -> Host:
     """Read the machine; no name is resolved and no packet is sent."""
     free = total = route = None
-    with suppress(Exception):  # psutil parses /proc; the rest of the beacon is still sent
-        memory = psutil.virtual_memory()
-        free, total = memory.available, memory.total
+    with suppress(Exception):  # /proc is parsed; the rest of the beacon is still sent
+        free, total = _memory()
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         # TEST-NET-1 (RFC 5737) belongs to nobody, so only a default route leads there. Connecting
         # a UDP socket selects the route and sends nothing.
@@ -57,6 +57,19 @@ def os_type(system: str) -> str:
     """Translate a value of `sys.platform` into OpenTelemetry's `os.type`."""
     name = re.sub("[0-9].*", "", system)
     return {"win": "windows", "cygwin": "windows", "sunos": "solaris"}.get(name, name)
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Return the memory that is available and all there is, in bytes; None: not known."""
+    if psutil.LINUX:
+        # psutil guesses what some containers lack or have below 0, and warns on stderr.
+        text = Path(psutil.PROCFS_PATH, "meminfo").read_text()
+        sizes = {key: int(size) * 1024 for key, size in re.findall(r"(\w+): +(\d+) kB", text)}
+        free, total = sizes.get("MemAvailable", 0), sizes.get("MemTotal", 0)
+    else:
+        memory = psutil.virtual_memory()
+        free, total = memory.available, memory.total
+    return free if 0 < free <= total else None, total or None
 
 
 def _addresses() -> Mapping[str, Sequence[str]]:
