@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache
 
-from opentelemetry import context
 from opentelemetry.metrics import MeterProvider
 
 from otel_novu.consent import TelemetryFlag, read_decision
@@ -102,8 +101,6 @@ class UsageHandle(AbstractContextManager["UsageHandle"]):
         if not self._reader.has_database:
             LOG.warning("Usage figures need MONGO_URL or MONGO_URL_FILE.")
             return
-        # An instrumented pymongo must not trace our queries as the application's own.
-        context.attach(context.set_value("suppress_instrumentation", value=True))
         due, wait = time.monotonic(), 0.0
         while not self._closed.wait(wait):
             flag.read()

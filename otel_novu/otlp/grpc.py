@@ -4,6 +4,7 @@ import os
 import re
 from contextlib import closing
 
+from otel_novu.instrumentation import suppress_instrumentation
 from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
 from otel_novu.settings import Compression, Otlp
@@ -38,6 +39,7 @@ class GrpcSender:
         self.endpoint = otlp.endpoint.reveal()  # no user name, path or query: gRPC has none
         self._otlp, self._secret = otlp, response.secret_pattern(otlp)
 
+    @suppress_instrumentation()
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Call once, for at most `timeout` seconds; never raises."""
         if timeout <= 0:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from otel_novu.instrumentation import suppress_instrumentation
 from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
 from otel_novu.settings import Compression, Otlp
@@ -60,6 +61,7 @@ class HttpSender:
                 thread.join(timeout)
         return outcomes[-1]
 
+    @suppress_instrumentation()
     def _post(self, body: bytes, timeout: float) -> Outcome:
         headers = {"user-agent": f"otel-novu/{__version__}"}
         for name, value in response.request_headers(self._otlp).items():

@@ -16,6 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.read_preferences import PrimaryPreferred, SecondaryPreferred
 
+from otel_novu.instrumentation import suppress_instrumentation
 from otel_novu.metrics.labels import OTHER
 from otel_novu.metrics.queries import CreatedIn, Values
 from otel_novu.metrics.usage import FIGURES, NOVU, Figure, UsageReading, collections_of
@@ -100,6 +101,7 @@ class UsageSource:
         return seen | values
 
 
+@suppress_instrumentation()
 def read_round(
     url: Secret,
     created: Counts,
@@ -166,7 +168,7 @@ class _Reader:
                     if self._read(figure, len(pending) // 2 + 1):  # turns that are left
                         pending.append(figure)
 
-        # A context: an application's own instrumentation stays off.
+        # In this context, instrumentation is suppressed.
         threads = [Thread(target=copy_context().run, args=(take,), daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
