@@ -4,8 +4,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import lru_cache
 
 from opentelemetry.metrics import MeterProvider
@@ -15,8 +16,9 @@ from otel_novu.identity import pseudonym_key
 from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon, usage
 from otel_novu.metrics.metric import Reading
+from otel_novu.metrics.queries import Values
 from otel_novu.report import register
-from otel_novu.reporter import UsageReader
+from otel_novu.reporter import Created, UsageReader
 from otel_novu.settings import Settings, load
 from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.state_dir import LockedError, lock
@@ -49,6 +51,8 @@ def register_usage(
     """Register the usage metrics, read from Novu's database in a daemon thread.
 
     While the telemetry flag is off, nothing is observed and no database connection is opened.
+    Counters of created documents begin at 0: a reader may send differences. What was created while
+    the application was down is counted, once, unless the state directory is lost.
     `interval` is the time between two readings in seconds, else `OTEL_METRIC_EXPORT_INTERVAL`.
     Raises ValueError for one that is not positive and finite; else as `register_beacon`.
     """
@@ -79,6 +83,7 @@ class UsageHandle(AbstractContextManager["UsageHandle"]):
             self._store = Store.open_read_only(settings.state_dir)
         flag, ended = TelemetryFlag(settings, self._store), self._closed.is_set
         self._reader = UsageReader(settings, self._store, flag, FailureLog(), ended=ended)
+        self._counted = self._reader.counts()
         self._thread = threading.Thread(
             target=self._run, args=(flag,), name="otel-novu-usage", daemon=True
         )
@@ -122,8 +127,18 @@ class UsageHandle(AbstractContextManager["UsageHandle"]):
             LOG.warning("Reading usage figures failed (%s).", type(error).__name__)
             return
         if found is not None:
-            self.reading, created = found
+            reading, created = found
+            self.reading = replace(reading, values=_subtract(reading.values, self._counted))
             self._store.save_created(created)
+
+
+def _subtract(values: Mapping[str, Values], counted: Created) -> dict[str, Values]:
+    """Take off what was counted before the registration, so that no reader sends it again."""
+    before = {name: {(): count.total, **count.by} for name, count in counted.items()}
+    return {
+        name: {labels: n - before.get(name, {}).get(labels, 0) for labels, n in numbers.items()}
+        for name, numbers in values.items()
+    }
 
 
 def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:

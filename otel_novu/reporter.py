@@ -50,6 +50,10 @@ class UsageReader:
         """Whether the last reading failed as a whole."""
         return len(self.failed) == len(self.figures)
 
+    def counts(self) -> Created:
+        """Return the created counters of the store; without a database there are none."""
+        return {} if self._source is None else self._store.created(address(self._source.url))
+
     def read(
         self, timeout: float | None = None, counts: Created | None = None
     ) -> tuple[usage.UsageReading, Created] | None:
@@ -60,14 +64,13 @@ class UsageReader:
         """
         if self._source is None:
             return None
-        switches, where = self._flag.switches, address(self._source.url)
-        before = {**self._store.created(where), **(counts or {})}
+        switches, before = self._flag.switches, {**self.counts(), **(counts or {})}
         reading, round_ = self._source.read(before, timeout or self._timeout)
         if self._ended() or self._flag.switches != switches or not self._flag.enabled:
             return None
         self.failed = round_.reasons
         if self.failed:
-            hosts = where.rpartition("/")[0]
+            hosts = address(self._source.url).rpartition("/")[0]
             self._failures.failed(
                 "figures", usage.describe_failures(self.failed, len(self.figures), hosts)
             )

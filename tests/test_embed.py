@@ -18,10 +18,12 @@ import compare
 import novu_data
 import otlp_reports
 import pytest
+from bson import ObjectId
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
     InMemoryMetricReader,
     MetricReader,
     PeriodicExportingMetricReader,
@@ -39,8 +41,9 @@ from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Instrument, Metric
 from otel_novu.metrics.usage import USAGE
 from otel_novu.settings import Settings, load
+from otel_novu.sources.novu import address
 from otel_novu.state_dir import lock_owner
-from otel_novu.store import Store
+from otel_novu.store import CreatedCount, Store
 
 ROWS: tuple[Metric[Any], ...] = (*BEACON, *USAGE)
 # Where the application's own exporter delivers, there is no delivery of ours to tell of.
@@ -301,6 +304,40 @@ def test_beside_a_running_exporter_the_counters_are_kept_in_memory(
     [line] = [record.getMessage() for record in caplog.records if record.name == LOG.name]
     assert f"process {running.pid} (otel-novu run)" in line
     assert line.endswith("the created counters are kept in memory.")
+
+
+def test_a_delta_reader_sends_what_was_created_since_the_registration_once(
+    settings: Make, database: Database[dict[str, Any]], mongo_url: str
+) -> None:
+    used, now, labels = settings(MONGO_URL=mongo_url), time.time(), ("email", "ses", "prod", "sent")
+    persisted = {
+        "user.created": CreatedCount(5000, since=1, until=int(now) - 600),
+        "message.created": CreatedCount(0, since=1, until=int(now) - 600, by={labels: 700}),
+    }
+    with closing(Store.open(used.state_dir)) as store:
+        assert used.mongo_url
+        store.created(address(used.mongo_url))
+        store.save_created(persisted)
+    # While the application was down.
+    made = datetime.fromtimestamp(now - 300, UTC)
+    database["users"].insert_one({"_id": ObjectId.from_datetime(made)})
+
+    def run_once() -> Mapping[str, otlp_reports.Point]:
+        reader = InMemoryMetricReader({ObservableCounter: AggregationTemporality.DELTA})
+        application, began = Application(reader), time.time()
+        with otel_novu.register_usage(application.provider, settings=used):
+            eventually(application.usage)
+            data = reader.get_metrics_data()
+        assert data
+        found = by_name(otlp_reports.points(encode_metrics(data)))
+        assert all(began <= found[f"novu.{name}"].start <= time.time() for name in persisted)
+        return found
+
+    first, restarted = run_once(), run_once()
+    assert [each["novu.user.created"].value for each in (first, restarted)] == [1, 0]
+    assert [each["novu.message.created"].value for each in (first, restarted)] == [0, 0]
+    with closing(Store.open_read_only(used.state_dir)) as store:
+        assert store.created(address(used.mongo_url))["user.created"].total == 5001
 
 
 @pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])
