@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 STACK := $(BIN)/python examples/stack/stack.py
 # Four workers on two cores: tests mostly wait. One file stays on one worker, for its fixtures.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
-FURTHER_PYTHONS ?= 3.12 3.13
+FURTHER_PYTHONS ?= 3.12 3.13 3.14
+RESOLUTIONS ?= lowest-direct highest
 # `make test ARGS="-k spool"` selects tests; `make lock UPGRADE=` keeps the locked versions.
 ARGS ?=
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test test-long test-quick test-wheel test-pythons check format docs golden dashboard \
-  bench bench-quick lock clean
+.PHONY: help setup demo down test test-long test-quick test-wheel test-pythons test-versions check format docs \
+  golden dashboard bench bench-quick lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -46,6 +47,9 @@ test-wheel: setup  ## build wheel and sdist, and run the quick tests on the whee
 
 test-pythons: setup  ## the quick tests on the other Pythons found here
 	@FURTHER_PYTHONS="$(FURTHER_PYTHONS)" .ci/test-pythons
+
+test-versions: setup  ## the quick tests on the lowest and newest versions, beside instrumentations
+	@VENV="$(VENV)" PYTHON="$(PYTHON)" RESOLUTIONS="$(RESOLUTIONS)" .ci/test-versions
 
 check: setup  ## format, lint, types, import rules, dependencies
 	$(BIN)/ruff format --check .

@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import otlp_reports
 import pytest
+from receivers import HttpSink
+from servers import ExporterRunner
 
 from otel_novu.metrics.beacon import BEACON, BeaconReading, DeliveryCounts, Host
 from otel_novu.metrics.labels import OTHER, UNKNOWN
@@ -163,3 +166,20 @@ def test_a_unit_without_a_word_in_prometheus_is_an_error() -> None:
 )
 def test_failed_figures_are_one_sentence(reasons: dict[str, str], expected: str) -> None:
     assert describe_failures(reasons, len(FIGURES), "db:27017") == expected
+
+
+def test_what_the_sdk_measures_of_itself_is_neither_sent_nor_counted(
+    exporter: ExporterRunner, sink: HttpSink
+) -> None:
+    env = {
+        "NOVU_TELEMETRY": "off",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": sink.base,
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true",
+    }
+    running = exporter.start("run", env=env)
+    sink.wait_for(4)
+    found = otlp_reports.points(*sink.reports)
+    assert {point.scope for point in found} == {otlp_reports.BEACON}
+    assert otlp_reports.value(found, "novu.schema.dropped") == 0
+    assert running.warnings == []

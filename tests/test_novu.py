@@ -341,7 +341,9 @@ def test_a_figure_that_the_server_refuses_is_absent_and_spares_the_others(
 def test_collections_that_hang_spare_the_others() -> None:
     script = serving(count_notifications=Hang(), aggregate_integrations=Hang())
     reasons = read_scripted(script, timeout=8).reasons
-    assert reasons == {"event.count": LATE, "integration.count": LATE}
+    # Of the second one, pymongo before 4.18 says that no server was found in time.
+    assert reasons.keys() == {"event.count", "integration.count"}
+    assert all(reason.startswith("timed out") for reason in reasons.values())
 
 
 def test_when_the_time_is_over_every_figure_that_is_left_says_so() -> None:

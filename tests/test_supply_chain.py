@@ -78,6 +78,20 @@ def test_the_gate_and_a_workflow_run_the_audit() -> None:
     assert ".ci/audit" in [step.get("run") for step in STEPS]
 
 
+def test_every_python_and_the_lowest_versions_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = set(re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"])))
+    [rows] = [job["strategy"]["matrix"]["include"] for job in JOBS if "strategy" in job]
+    assert {row["python"] for row in rows} == declared
+    makefile = (ROOT / "Makefile").read_text()
+    others = re.search(r"^FURTHER_PYTHONS \?= (.*)", makefile, re.MULTILINE)
+    assert others
+    assert {project["requires-python"].removeprefix(">="), *others[1].split()} == declared
+    assert re.search(r"^RESOLUTIONS \?= lowest-direct highest$", makefile, re.MULTILINE)
+    assert "test-versions" in {row["verb"] for row in rows}
+    assert "\nmake test-versions RESOLUTIONS=lowest-direct\n" in (ROOT / ".ci" / "run").read_text()
+
+
 @pytest.mark.parametrize(
     ("schema", "files"),
     [
