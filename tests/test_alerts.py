@@ -157,7 +157,7 @@ def test_a_scraped_collector_offers_what_prometheus_scrapes_and_keeps_its_labels
     [target] = job["static_configs"][0]["targets"]
     assert exporter["endpoint"].endswith(f":-{target}}}")
     assert job["honor_labels"]
-    used = over["service"]["pipelines"]["metrics"]["exporters"]
+    used = over["service"]["pipelines"]["metrics/novu"]["exporters"]
     assert set(used) <= {*whole["exporters"], *over["exporters"]}
     listed = json.loads((ROOT / "examples/stack/distributions.json").read_text())["distributions"]
     assert all("prometheusexporter" in each["modules"]["exporters"] for each in listed.values())

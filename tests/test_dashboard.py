@@ -165,10 +165,11 @@ def test_grafana_is_provisioned_with_this_dashboard_as_its_home() -> None:
 def test_novus_own_metrics_come_by_receivers_that_the_collector_has() -> None:
     over = yaml.safe_load((ROOT / "examples/novu/collector-novu.yaml").read_text())
     whole = yaml.safe_load((ROOT / "collector-config.yaml").read_text())
-    assert set(over["service"]["pipelines"]["metrics"]["receivers"]) == {
-        *whole["service"]["pipelines"]["metrics"]["receivers"],
-        *over["receivers"],
-    }
+    [pipeline] = over["service"]["pipelines"].values()
+    assert set(pipeline["receivers"]) == over["receivers"].keys()
+    assert set(pipeline["exporters"]) == over["exporters"].keys()
+    # Only reports are acknowledged end to end: these have a pipeline with a queue.
+    assert over["service"]["pipelines"].keys().isdisjoint(whole["service"]["pipelines"])
     listed = json.loads((ROOT / "examples/stack/distributions.json").read_text())["distributions"]
     known = listed["otelcol-contrib"]["modules"]["receivers"]
     assert {f"{name.partition('/')[0]}receiver" for name in over["receivers"]} <= set(known)
