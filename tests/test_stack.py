@@ -24,7 +24,15 @@ from contract.clock import Clock
 from pymongo.errors import OperationFailure
 from receivers import HttpSink
 from servers import ExporterRunner
-from stack import COLLECTOR_CONFIG, Collector, Prometheus, ask_prometheus, free_port, poll
+from stack import (
+    COLLECTOR_CONFIG,
+    Collector,
+    OtlpPrometheus,
+    Prometheus,
+    ask_prometheus,
+    free_port,
+    poll,
+)
 
 pytestmark = pytest.mark.contract
 STACK = Path(stack.__file__).parent
@@ -179,6 +187,23 @@ def test_another_exporter_is_waited_for_unless_it_has_a_queue(
     ):
         assert beacons("once").returncode == code
         assert len(beacons_in(prometheus)) == 1
+
+
+def test_prometheus_alone_takes_the_reports_late_ones_too(
+    parts: stack.Binaries, beacons: Case, tmp_path: Path
+) -> None:
+    clock, endpoint = Clock(tmp_path), "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    beacons.env |= {"OTEL_RESOURCE_ATTRIBUTES": "service.namespace=shop"}
+    with OtlpPrometheus(binaries=parts) as prometheus:
+        of_all_signals = {"OTEL_EXPORTER_OTLP_ENDPOINT": prometheus.otlp_http}
+        assert "accepts OTLP metrics" in beacons("check", **of_all_signals).stdout
+        beacons.env |= {endpoint: f"{prometheus.otlp_http}/v1/metrics"}
+        assert beacons("once").returncode == 0
+        clock.step(-7 * 86_400)
+        assert beacons("once", **clock.environment).returncode == 0
+        query = f'count_over_time(novu_beacon_timestamp_seconds{{instance="{INSTANCE}"}}[8d])'
+        [found] = ask_prometheus(prometheus.address, query)
+        assert (found["metric"]["job"], found["value"][1]) == ("shop/late", "2")
 
 
 def test_the_database_wants_its_login_freezes_counts_and_survives_a_kill(
