@@ -306,7 +306,7 @@ def proxy_with_login(requests: list[bytes]) -> Callable[[socket.socket, Event], 
         if base64.b64encode(b"me:pw") not in request:
             client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             return
-        host, _, port = request.split()[1].decode().rpartition(":")
+        host, port = request.split()[1].decode().rsplit(":", 1)
         with socket.create_connection((host, int(port))) as server, ThreadPoolExecutor() as pool:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = pool.submit(pump, server, client)
@@ -331,7 +331,10 @@ def test_mutual_tls_passes_through_a_proxy_with_a_login(
     certificate, key, _ = authority.client()
     files = {"ca_file": authority.file, "client_certificate": certificate, "client_key": key}
     tunnels: list[bytes] = []
-    with authority.sink(protocol, mutual=True) as sink, Listener(proxy_with_login(tunnels)) as proxy:
+    with (
+        authority.sink(protocol, mutual=True) as sink,
+        Listener(proxy_with_login(tunnels)) as proxy,
+    ):
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw@127.0.0.1:{proxy.port}")
         assert send(sink.endpoint, protocol, **files) == Delivered()
     assert len(sink.requests) == len(tunnels) == 1

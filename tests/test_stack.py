@@ -153,8 +153,8 @@ def test_a_report_that_prometheus_rejects_holds_up_no_later_one(
         flushed = beacons("spool --flush")
         assert (flushed.returncode, "http status 400" in flushed.stderr) == (1, True)
         assert beacons.waiting().total() == 1
-        beacons("once")
-        assert (beacons.waiting().total(), len(beacons.listed())) == (0, 1)
+        done = beacons("once")
+        assert (beacons.waiting().total(), len(beacons.listed())) == (0, 1), done.stderr
         [found] = beacons_in(prometheus)
         assert float(found["value"][1]) > time.time() - 3600
 
