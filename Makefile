@@ -68,8 +68,9 @@ docs: setup  ## write the tables of docs/metrics.md from the metric rows
 golden: setup  ## regenerate the golden file of both reports
 	OTEL_NOVU_WRITE_GOLDEN=1 $(BIN)/python -m pytest tests/contract/test_golden.py
 
-dashboard: setup  ## generate the dashboard's JSON and the PrometheusRule
+dashboard: setup  ## generate the dashboard's JSON, its variants and the PrometheusRule
 	$(BIN)/python examples/grafana/novu_dashboard.py
+	$(BIN)/python examples/grafana/translation.py
 	$(BIN)/python examples/kubernetes/prometheusrule.py
 
 bench: setup  ## measure what otel-novu costs, on real servers; writes docs/cost.md

@@ -9,12 +9,21 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import rules
 import yaml
 from deliveries import Delivered, Figures, rows
-from stack import COLLECTOR_CONFIG, Binaries, Collector, Prometheus, ask_prometheus, poll
+from stack import (
+    COLLECTOR_CONFIG,
+    Binaries,
+    Collector,
+    OtlpPrometheus,
+    Prometheus,
+    ask_prometheus,
+    poll,
+)
 
 from otel_novu.metrics import beacon
 from otel_novu.metrics import usage as usage_rows
@@ -31,11 +40,12 @@ PROVIDERS = "integration.count"
 
 @dataclass
 class Backend:
-    """A collector that writes to a Prometheus; both belong to the caller alone."""
+    """A collector that writes to a Prometheus, or that alone; they belong to the caller."""
 
-    collector: Collector
+    receiver: Collector | OtlpPrometheus
     prometheus: Prometheus
     parts: Binaries
+    rules: Path = rules.FILE
     step: int = 120  # seconds between two evaluations of the recording rules
 
     def wait_for(self, query: str, at: float) -> None:
@@ -44,7 +54,7 @@ class Backend:
 
     def record(self, begin: float, end: float) -> None:
         """Evaluate the recording rules for a time in the past, as if Prometheus had then."""
-        [group] = yaml.safe_load(rules.FILE.read_text())["groups"]
+        [group] = yaml.safe_load(self.rules.read_text())["groups"]
         left = {rule["record"]: rule["expr"] for rule in group["rules"]}
         while left:
             ready = {
@@ -69,7 +79,7 @@ class Backend:
         lines = [f"# TYPE {name} gauge"]
         for series in found:
             kept = {**series["metric"], "job": "", "__name__": ""}
-            labels = [f'{key}="{text}"' for key, text in kept.items() if text]
+            labels = [f'"{key}"="{text}"' for key, text in kept.items() if text]
             lines += [
                 f"{name}{{{','.join(labels)}}} {value} {at * 1000:.0f}"
                 for at, value in series["values"]
@@ -116,11 +126,15 @@ class Reporter:
     """One exporter's reports on a Novu; the namespace names the deployment."""
 
     def __init__(
-        self, collector: Collector, novu: Novu, namespace: str, host: str = "novu-worker-1"
+        self,
+        receiver: Collector | OtlpPrometheus,
+        novu: Novu,
+        namespace: str,
+        host: str = "novu-worker-1",
     ) -> None:
         self.instance, self.job = str(uuid.uuid4()), f"{namespace}/novu"
         self.memory_free = 3 * 2**30
-        self._url = f"{collector.otlp_http}/v1/metrics"
+        self._url = f"{receiver.otlp_http}/v1/metrics"
         self._novu, self._host = novu, host
         self._seen: set[str] = set()
         self._failures: Counter[str] = Counter()

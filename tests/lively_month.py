@@ -129,7 +129,7 @@ def live(own: Backend, hours: int, end: float) -> None:
     """Report hourly, with an outage of a host, one of the database and one of a provider."""
     growth, noise = Growth(), random.Random(5)  # noqa: S311 - as above
     hosts = {
-        minute: Reporter(own.collector, growth.novu, "shop", f"novu-worker-{number}")
+        minute: Reporter(own.receiver, growth.novu, "shop", f"novu-worker-{number}")
         for number, minute in enumerate((14, 41), 1)
     }
     own.step = 120 if hours < 24 else 240

@@ -2,11 +2,13 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stack
+import translation
 import yaml
 from deliveries import rows
 
@@ -26,6 +28,7 @@ HOURS, DAYS, DELIVERY, STILL, MONTH = RULE_TESTS = (
     "alerts_still_test.yml",
     "alerts_month_test.yml",
 )
+slow = partial(pytest.param, marks=pytest.mark.long)
 ROWS: tuple[Metric[Any], ...] = (*BEACON, *USAGE, *rows())
 NAMES = {prometheus_name(row) for row in ROWS}
 ALERTS_PAGE = (ROOT / "docs" / "alerts.md").read_text()
@@ -97,6 +100,27 @@ def test_promtool_accepts_the_files_and_every_alert_fires_as_it_must(command: st
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("strategy", translation.STRATEGIES)
+@pytest.mark.parametrize("name", [HOURS, DELIVERY, MONTH, *(slow(n) for n in (DAYS, STILL))])
+def test_the_alerts_of_another_strategy_fire_as_those_of_the_default(
+    name: str, strategy: str, tmp_path: Path
+) -> None:
+    speller = translation.Speller(strategy)
+
+    def spelt(node: Any, key: str = "") -> Any:
+        if isinstance(node, dict):
+            return {speller.plain(name): spelt(value, name) for name, value in node.items()}
+        if isinstance(node, list):
+            return [spelt(value, key) for value in node]
+        spell = speller.query if key in {"series", "expr", "labels"} else speller.plain
+        return spell(node) if isinstance(node, str) else node
+
+    shutil.copytree(translation.folder(strategy), tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_text(yaml.safe_dump(spelt(read_yaml(name))))
+    done = promtool(tmp_path, f"test rules {name}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("right", "wrong", "name"), MUTANTS)
 def test_the_rule_tests_fail_for_a_wrong_alert(
@@ -157,7 +181,7 @@ def test_a_scraped_collector_offers_what_prometheus_scrapes_and_keeps_its_labels
     [target] = job["static_configs"][0]["targets"]
     assert exporter["endpoint"].endswith(f":-{target}}}")
     assert job["honor_labels"]
-    used = over["service"]["pipelines"]["metrics"]["exporters"]
+    used = over["service"]["pipelines"]["metrics/novu"]["exporters"]
     assert set(used) <= {*whole["exporters"], *over["exporters"]}
     listed = json.loads((ROOT / "examples/stack/distributions.json").read_text())["distributions"]
     assert all("prometheusexporter" in each["modules"]["exporters"] for each in listed.values())

@@ -16,9 +16,10 @@ import lively_month
 import novu_dashboard
 import pytest
 import rules
+import translation
 import yaml
 from history import DAY, HOUR, Backend, Novu, Reporter, backend
-from stack import Prometheus, ask_prometheus, build, poll
+from stack import OtlpPrometheus, Prometheus, ask_prometheus, build, poll
 
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Metric
@@ -40,8 +41,15 @@ FILE: dict[str, Any] = json.loads(novu_dashboard.FILE.read_text())
 ROW_PANELS = {
     row["title"]: row["panels"] for row in FILE["panels"] if row["type"] == "row" and row["panels"]
 }
-OPEN_PANELS = [panel for panel in FILE["panels"] if panel["type"] != "row"]
-ALL_PANELS = [*OPEN_PANELS, *(panel for panels in ROW_PANELS.values() for panel in panels)]
+
+
+def panels_of(board: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the panels of all rows, open or closed."""
+    rows = [[row, *row.get("panels", [])] for row in board["panels"]]
+    return [panel for row in rows for panel in row if panel["type"] != "row"]
+
+
+ALL_PANELS = panels_of(FILE)
 PANELS = {panel["title"]: panel for panel in ALL_PANELS}
 VARIABLES = {variable["name"]: variable for variable in FILE["templating"]["list"]}
 QUERIES = [
@@ -79,6 +87,8 @@ Vector = list[tuple[Mapping[str, str], float]]
 def test_the_files_are_what_the_code_makes() -> None:
     assert novu_dashboard.FILE.read_text() == novu_dashboard.to_json(), "run `make dashboard`"
     assert rules.FILE.read_text() == rules.to_yaml(), "run `make dashboard`"
+    for file, text in translation.files():
+        assert file.read_text() == text, "run `make dashboard`"
 
 
 def test_every_panel_has_a_title_a_unit_a_text_for_no_answer_and_names_its_metrics() -> None:
@@ -165,10 +175,11 @@ def test_grafana_is_provisioned_with_this_dashboard_as_its_home() -> None:
 def test_novus_own_metrics_come_by_receivers_that_the_collector_has() -> None:
     over = yaml.safe_load((ROOT / "examples/novu/collector-novu.yaml").read_text())
     whole = yaml.safe_load((ROOT / "collector-config.yaml").read_text())
-    assert set(over["service"]["pipelines"]["metrics"]["receivers"]) == {
-        *whole["service"]["pipelines"]["metrics"]["receivers"],
-        *over["receivers"],
-    }
+    [pipeline] = over["service"]["pipelines"].values()
+    assert set(pipeline["receivers"]) == over["receivers"].keys()
+    assert set(pipeline["exporters"]) == over["exporters"].keys()
+    # Only reports are acknowledged end to end: these have a pipeline with a queue.
+    assert over["service"]["pipelines"].keys().isdisjoint(whole["service"]["pipelines"])
     listed = json.loads((ROOT / "examples/stack/distributions.json").read_text())["distributions"]
     known = listed["otelcol-contrib"]["modules"]["receivers"]
     assert {f"{name.partition('/')[0]}receiver" for name in over["receivers"]} <= set(known)
@@ -232,6 +243,7 @@ class Stage:
 
     own: Backend
     end: float
+    panels: Mapping[str, Any] = field(default_factory=lambda: PANELS)
     lives: dict[str, Life] = field(default_factory=dict)
 
     def life(self, namespace: str, exporters: int = 1) -> Life:
@@ -239,7 +251,7 @@ class Stage:
         names = ("user", "organization", "workflow", "workflow.step", "event", "topic")
         counts = {f"{name}.count": 200 + 17 * i for i, name in enumerate((*names, "subscriber"))}
         novu = Novu(Counter(counts), {"sendgrid": 3, "twilio": 2, "unknown": 1})
-        reporters = [Reporter(self.own.collector, novu, namespace) for _ in range(exporters)]
+        reporters = [Reporter(self.own.receiver, novu, namespace) for _ in range(exporters)]
         self.lives[namespace] = Life(f"{namespace}/novu", novu, reporters)
         return self.lives[namespace]
 
@@ -263,7 +275,7 @@ class Stage:
         return [(answer["metric"], float(answer["value"][1])) for answer in found]
 
     def instant(self, title: str, at: float, *jobs: str, query: int = 0) -> Vector:
-        return self.query(fill(PANELS[title]["targets"][query]["expr"], jobs), at)
+        return self.query(fill(self.panels[title]["targets"][query]["expr"], jobs), at)
 
     def by(self, label: str, title: str, at: float, *jobs: str, query: int = 0) -> dict[str, float]:
         found = self.instant(title, at, *jobs, query=query)
@@ -277,7 +289,7 @@ class Stage:
 
     def over(self, title: str, at: float, job: str, query: int = 0) -> list[list[float]]:
         """Return the values of each series that a query answers over the day before."""
-        panel = PANELS[title]
+        panel = self.panels[title]
         step = 86400 if "interval" in panel else 120
         expr = fill(panel["targets"][query]["expr"], [job])
         question = {"start": (at - DAY) // step * step, "end": at // step * step, "step": step}
@@ -289,7 +301,7 @@ class Stage:
         """Return the panels and queries that answer, as the panels ask them."""
         return {
             (title, number)
-            for title, panel in PANELS.items()
+            for title, panel in self.panels.items()
             for number, target in enumerate(panel["targets"])
             if (
                 self.over(title, at, job, number)
@@ -578,6 +590,12 @@ def test_every_query_in_the_documentation_answers(stage: Stage) -> None:
 
 
 def test_prometheus_evaluates_every_rule_and_no_alert_fires_without_a_cause(stage: Stage) -> None:
+    check_rules(stage)
+
+
+def check_rules(stage: Stage) -> None:
+    """Check that Prometheus evaluates them, and which alerts fire for the deployment `lone`."""
+
     def rules_of(kind: str) -> list[dict[str, Any]]:
         groups = ask(stage.own.prometheus.address, "rules", type=kind)["groups"]
         return [rule for group in groups for rule in group["rules"]]
@@ -595,6 +613,36 @@ def test_prometheus_evaluates_every_rule_and_no_alert_fires_without_a_cause(stag
             assert fires is (rule["name"] in caused), rule["name"]
         late = job in {m["job"] for m, _ in stage.query(rule["query"], stage.end + 3 * HOUR)}
         assert late is (rule["name"] == "OtelNovuStoppedReporting")
+
+
+@pytest.mark.parametrize("strategy", [translation.DEFAULT, *translation.STRATEGIES])
+def test_the_dashboard_and_the_alerts_of_a_strategy_answer_without_a_collector(
+    strategy: str, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    folder = translation.folder(strategy)
+    config["global"] = {"evaluation_interval": "2s"}
+    for name in config["rule_files"]:
+        text = (folder / name).read_text().replace("interval: 2m", "interval: 2s")
+        (tmp_path / name).write_text(text)
+    if strategy != translation.DEFAULT:
+        config["otlp"] = {"translation_strategy": strategy}
+    file, parts = tmp_path / "prometheus.yml", build()
+    file.write_text(yaml.safe_dump(config))
+    board = json.loads(translation.dashboard(strategy).read_text())
+    with OtlpPrometheus(file, binaries=parts) as prometheus:
+        own = Backend(prometheus, prometheus, parts, folder / "rules.yml")
+        panels = {panel["title"]: panel for panel in panels_of(board)}
+        stage = Stage(own, (time.time() // HOUR - 5) * HOUR + 17 * 60, panels)
+        live_alone(stage)
+        own.record(stage.end - (HOURS - 1) * HOUR + 60, stage.end + 3 * HOUR)
+        test_every_query_answers_at_any_minute_of_the_hour(stage)
+        life = stage.lives["lone"]
+        for at in stage.moments():
+            assert stage.number(EVENTS, at, life.job) == 24 * 10
+            totals = stage.by("figure", TOTALS, at, life.job, query=1)
+            assert {name.replace(".", "_"): n for name, n in totals.items()} == life.totals
+        check_rules(stage)
 
 
 @pytest.mark.long

@@ -109,13 +109,14 @@ def in_clone(path: str) -> Path:
 def check_program(arguments: list[str], env: dict[str, str], exporter: ExporterRunner) -> None:
     """Run the program; a receiver takes the place of those that the page names."""
     arguments = [os.devnull if word.startswith("/opt/") else word for word in arguments]
-    endpoint = urlsplit(env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+    name = next((name for name in env if name.endswith("_ENDPOINT")), "OTEL_EXPORTER_OTLP_ENDPOINT")
+    path = urlsplit(env.get(name, "")).path
     with HttpSink() as sink:
-        env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.base + endpoint.path}
+        env |= {name: sink.base + path}
         done = exporter(*arguments, env={"NOVU_TELEMETRY": "false", **env})
         assert done.returncode == 0, done.stdout + done.stderr
-        if endpoint.path:
-            assert sink.requests[-1].path == f"{endpoint.path}/v1/metrics"
+        if path:
+            assert sink.requests[-1].path == path.removesuffix("/v1/metrics") + "/v1/metrics"
 
 
 def check_docker(arguments: list[str], exporter: ExporterRunner) -> None:

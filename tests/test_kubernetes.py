@@ -9,7 +9,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
-from prometheusrule import generate
+from prometheusrule import SOURCES, generate
 from servers import ExporterRunner
 
 from otel_novu.settings import load
@@ -131,11 +131,12 @@ def test_the_kustomization_has_the_usage_manifest_and_only_files_that_exist() ->
         assert {m["kind"] for m in yaml.safe_load_all(built)} == {m["kind"] for m in usage}
 
 
-def test_the_prometheus_rule_has_the_rules_and_alerts_as_they_are() -> None:
-    written = (FOLDER / "prometheusrule.yaml").read_text()
-    assert written == generate(), "run `make dashboard`"
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.parent.name)
+def test_the_prometheus_rule_has_the_rules_and_alerts_as_they_are(file: Path) -> None:
+    written = file.read_text()
+    assert written == generate(SOURCES[file]), "run `make dashboard`"
     rule = yaml.safe_load(written)
-    parts = [ROOT / "examples" / "prometheus" / name for name in ("rules.yml", "alerts.yml")]
+    parts = [SOURCES[file] / name for name in ("rules.yml", "alerts.yml")]
     groups = [group for part in parts for group in yaml.safe_load(part.read_text())["groups"]]
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert rule["spec"] == {"groups": groups}

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -291,6 +293,51 @@ def test_a_client_certificate_is_presented(
         gone = present(client_certificate=tmp_path / "gone.pem")
         assert reason(gone) == "a certificate file can't be read"
         assert len(sink.requests) == 2
+
+
+def proxy_with_login(requests: list[bytes]) -> Callable[[socket.socket, Event], None]:
+    """Connect a client that has the right login to the host that it asks for."""
+
+    def tunnel(client: socket.socket, _: Event) -> None:
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            request += client.recv(1)
+        requests.append(request)
+        if base64.b64encode(b"me:pw") not in request:
+            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            return
+        host, port = request.split()[1].decode().rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as server, ThreadPoolExecutor() as pool:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = pool.submit(pump, server, client)
+            pump(client, server)
+            back.result()
+
+    return tunnel
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@both_protocols
+def test_mutual_tls_passes_through_a_proxy_with_a_login(
+    protocol: Protocol, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key, _ = authority.client()
+    files = {"ca_file": authority.file, "client_certificate": certificate, "client_key": key}
+    tunnels: list[bytes] = []
+    with (
+        authority.sink(protocol, mutual=True) as sink,
+        Listener(proxy_with_login(tunnels)) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw@127.0.0.1:{proxy.port}")
+        assert send(sink.endpoint, protocol, **files) == Delivered()
+    assert len(sink.requests) == len(tunnels) == 1
 
 
 @both_protocols

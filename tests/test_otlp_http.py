@@ -103,6 +103,7 @@ NOT_OTLP = Delivered(message="the response is not OTLP")
 JSON = "application/json"
 PARTIAL_JSON = b'{"partialSuccess": {"rejectedDataPoints": "2", "errorMessage": "old"}}'
 STATUS = Status(code=3, message="out of\x00 bounds").SerializeToString()
+PERMANENT = Status(code=13, message="400").SerializeToString()  # a collector's 500
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ STATUS = Status(code=3, message="out of\x00 bounds").SerializeToString()
         (answer(429), Retryable("HTTP 429")),
         (answer(500, b"at work\r\n", "text/plain"), Retryable('HTTP 500: "at work"')),
         (answer(503, STATUS), Retryable('HTTP 503: "out of bounds"')),
+        (answer(500, PERMANENT), Rejected('HTTP 500: "400"', "see the receiver's log")),
         (answer(503, b"<html>", "text/html"), Retryable("HTTP 503")),
     ],
 )

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -6,6 +7,9 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,32 +19,31 @@ import pytest
 import stack
 import stack_build
 import yaml
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
+from contract.case import GRPC, HTTP, Case, each_protocol
+from contract.clock import Clock
 from pymongo.errors import OperationFailure
-from stack import COLLECTOR_CONFIG, Collector, Prometheus, ask_prometheus, poll
+from receivers import HttpSink
+from servers import ExporterRunner
+from stack import (
+    COLLECTOR_CONFIG,
+    Collector,
+    OtlpPrometheus,
+    Prometheus,
+    ask_prometheus,
+    free_port,
+    poll,
+)
 
 pytestmark = pytest.mark.contract
 STACK = Path(stack.__file__).parent
 KINDS = ("receivers", "processors", "exporters", "extensions")
+INSTANCE = str(uuid.uuid4())
 NAMES = ("TEST_MONGO_URL", "TEST_OTLP_HTTP", "TEST_OTLP_GRPC", "TEST_PROMETHEUS")
 
 
 @pytest.fixture(scope="module")
 def parts() -> stack.Binaries:
     return stack.build()
-
-
-def send_counter(collector_url: str, job: str, value: int) -> None:
-    exporter = OTLPMetricExporter(endpoint=f"{collector_url}/v1/metrics")
-    resource = Resource({"service.name": job, "service.instance.id": "i", "telemetry.x": "y"})
-    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
-    provider = MeterProvider([reader], resource, shutdown_on_exit=False)
-    counter = provider.get_meter("test").create_counter("novu.event.created", "{event}")
-    counter.add(value, {"novu.provider.id": "sendgrid"})
-    provider.shutdown()
 
 
 def run_stack(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -85,24 +88,122 @@ def test_the_compose_file_has_the_ports_and_versions_of_the_native_stack(
     assert f"prom/prometheus:v{minor}" in text
 
 
-def test_the_collector_keeps_a_report_while_prometheus_is_away(parts: stack.Binaries) -> None:
-    query = 'novu_event_created_total{job="late"}'
-    with Prometheus(binaries=parts) as prometheus:
+@pytest.fixture
+def beacons(exporter: ExporterRunner, state_dir: Path, sink: HttpSink) -> Case:
+    """An exporter of the beacon alone."""
+    env = {"OTEL_SERVICE_NAME": "late", "OTEL_NOVU_INSTANCE_ID": INSTANCE, "NOVU_TELEMETRY": "off"}
+    env |= {"OTEL_NOVU_STATE_DIR": str(state_dir)}
+    return Case(exporter, state_dir, sink, env)
+
+
+def beacons_in(prometheus: Prometheus) -> list[dict[str, Any]]:
+    return ask_prometheus(prometheus.address, 'novu_beacon_timestamp_seconds{job="late"}')
+
+
+@contextlib.contextmanager
+def collector_for(
+    prometheus: Prometheus, protocol: str, case: Case, *more: Path
+) -> Iterator[Collector]:
+    """Start a collector that writes to a Prometheus, and let the exporter report to it."""
+    target = {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": prometheus.remote_write}
+    with Collector(COLLECTOR_CONFIG, target, binaries=prometheus.binaries, more=more) as collector:
+        endpoint = collector.otlp_grpc if protocol == GRPC else collector.otlp_http
+        case.env |= {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        case.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        yield collector
+
+
+@each_protocol
+def test_a_report_is_delivered_only_when_prometheus_has_it(
+    parts: stack.Binaries, protocol: str, beacons: Case
+) -> None:
+    with (
+        Prometheus(binaries=parts) as prometheus,
+        collector_for(prometheus, protocol, beacons) as collector,
+    ):
         prometheus.kill()
-        target = {"OTEL_NOVU_REMOTE_WRITE_ENDPOINT": prometheus.remote_write}
-        with Collector(COLLECTOR_CONFIG, target, binaries=parts) as collector:
-            with socket.create_server(("127.0.0.1", prometheus.port)) as listener:
-                send_counter(collector.otlp_http, "late", 3)
-                listener.settimeout(120)
-                listener.accept()[0].close()
-            prometheus.start()
-            assert poll(lambda: bool(ask_prometheus(prometheus.address, query)), 120)
-        (found,) = ask_prometheus(prometheus.address, query)
-        assert found["value"][1] == "3"
-        labels = {"job": "late", "instance": "i", "novu_provider_id": "sendgrid"}
-        assert found["metric"] == {"__name__": "novu_event_created_total", **labels}
-        (target_info,) = ask_prometheus(prometheus.address, 'target_info{job="late"}')
-        assert target_info["metric"]["telemetry_x"] == "y"
+        failed = beacons("once")
+        assert (failed.returncode, "connection refused" in failed.stderr) == (1, True)
+        # The collector has nothing that could be lost.
+        collector.kill()
+        collector.start()
+        prometheus.start()
+        assert beacons("spool --flush").returncode == 0
+        [found] = beacons_in(prometheus)
+        labels = {"job": "late", "instance": INSTANCE}
+        assert found["metric"] == {"__name__": "novu_beacon_timestamp_seconds", **labels}
+        [target_info] = ask_prometheus(prometheus.address, 'target_info{job="late"}')
+        assert target_info["metric"]["telemetry_distro_name"] == "otel-novu"
+
+
+@each_protocol
+def test_a_report_that_prometheus_rejects_holds_up_no_later_one(
+    parts: stack.Binaries, protocol: str, beacons: Case, tmp_path: Path
+) -> None:
+    config, clock = tmp_path / "no-window.yml", Clock(tmp_path)
+    config.write_text("{}")
+    with (
+        Prometheus(config, binaries=parts) as prometheus,
+        collector_for(prometheus, protocol, beacons),
+    ):
+        assert beacons("once").returncode == 0
+        clock.step(-8 * 3600)
+        nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+        assert beacons("once", **clock.environment, **nowhere).returncode == 1
+        flushed = beacons("spool --flush")
+        assert (flushed.returncode, "http status 400" in flushed.stderr) == (1, True)
+        assert beacons.waiting().total() == 1
+        done = beacons("once")
+        assert (beacons.waiting().total(), len(beacons.listed())) == (0, 1), done.stderr
+        [found] = beacons_in(prometheus)
+        assert float(found["value"][1]) > time.time() - 3600
+
+
+# An exporter added to the pipeline of the reports, in front of a backend that is down.
+ANOTHER = """
+exporters:
+  otlp_http:
+    endpoint: http://127.0.0.1:{port}
+    {queue}
+service:
+  pipelines:
+    metrics/novu:
+      exporters: [prometheus_remote_write, debug, otlp_http]
+"""
+
+
+@pytest.mark.parametrize(
+    ("queue", "code"), [("sending_queue: {enabled: false}", 1), ("timeout: 5s", 0)]
+)
+def test_another_exporter_is_waited_for_unless_it_has_a_queue(
+    parts: stack.Binaries, queue: str, code: int, beacons: Case, tmp_path: Path
+) -> None:
+    more = tmp_path / "another.yaml"
+    retry = "retry_on_failure: {enabled: false}"
+    more.write_text(ANOTHER.format(port=free_port(), queue=f"{queue}\n    {retry}"))
+    with (
+        Prometheus(binaries=parts) as prometheus,
+        collector_for(prometheus, HTTP, beacons, more),
+    ):
+        assert beacons("once").returncode == code
+        assert len(beacons_in(prometheus)) == 1
+
+
+def test_prometheus_alone_takes_the_reports_late_ones_too(
+    parts: stack.Binaries, beacons: Case, tmp_path: Path
+) -> None:
+    clock, endpoint = Clock(tmp_path), "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    beacons.env |= {"OTEL_RESOURCE_ATTRIBUTES": "service.namespace=shop"}
+    with OtlpPrometheus(binaries=parts) as prometheus:
+        of_all_signals = {"OTEL_EXPORTER_OTLP_ENDPOINT": prometheus.otlp_http}
+        assert "accepts OTLP metrics" in beacons("check", **of_all_signals).stdout
+        beacons.env |= {endpoint: f"{prometheus.otlp_http}/v1/metrics"}
+        assert beacons("once").returncode == 0
+        clock.step(-7 * 86_400)
+        assert beacons("once", **clock.environment).returncode == 0
+        query = f'count_over_time(novu_beacon_timestamp_seconds{{instance="{INSTANCE}"}}[8d])'
+        [found] = ask_prometheus(prometheus.address, query)
+        assert (found["metric"]["job"], found["value"][1]) == ("shop/late", "2")
 
 
 def test_the_database_wants_its_login_freezes_counts_and_survives_a_kill(

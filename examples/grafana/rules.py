@@ -94,7 +94,7 @@ def _totals() -> str:
     # A provider without integrations may have no sample in the last report; older ones don't count.
     recent = f"""\
 {value}
-unless on (job, instance, novu_provider_id) (
+unless ignoring (figure) (
   (timestamp(novu_integration_count) or max_over_time(timestamp(novu_integration_count)[2h:4m]))
   < on (job, instance) group_left () ({CURRENT} - 1)
 )"""

@@ -1,12 +1,17 @@
-"""Generates prometheusrule.yaml, for the Prometheus Operator, from Prometheus' rules."""
+"""Generates prometheusrule.yaml, for the Prometheus Operator, from Prometheus' rules.
+
+One for each strategy of translation: the default's stands here, the others' beside their rules.
+"""
 
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = [HERE.parent / "prometheus" / name for name in ("rules.yml", "alerts.yml")]
-RULE = HERE / "prometheusrule.yaml"
+SOURCES = {
+    HERE / "prometheusrule.yaml": HERE.parent / "prometheus",
+    **{f / "prometheusrule.yaml": f for f in sorted((HERE.parent / "translation").glob("*"))},
+}
 HEADER = """\
-# Recording rules and alerts for the Prometheus Operator. Generated from examples/prometheus by
+# Recording rules and alerts for the Prometheus Operator. Generated from rules.yml and alerts.yml by
 #   make dashboard
 #
 #   kubectl apply -n novu -f prometheusrule.yaml
@@ -22,13 +27,14 @@ spec:
 """
 
 
-def generate() -> str:
-    """The manifest; its `groups` are the very lines of those files, indented."""
+def generate(source: Path) -> str:
+    """The manifest; its `groups` are the very lines of the files in this folder, indented."""
     lines = ["groups:"]
-    for part in PARTS:
-        lines += part.read_text().partition("\ngroups:\n")[2].splitlines()
+    for name in ("rules.yml", "alerts.yml"):
+        lines += (source / name).read_text().partition("\ngroups:\n")[2].splitlines()
     return HEADER + "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
 if __name__ == "__main__":
-    RULE.write_text(generate())
+    for file, source in SOURCES.items():
+        file.write_text(generate(source))

@@ -33,6 +33,10 @@ ferretdb)
   use_go
   go install "github.com/FerretDB/FerretDB/v2/cmd/ferretdb@$VERSION"
   ;;
+prometheus) # without service discovery, the larger part of the build
+  use_go
+  go install -tags remove_all_sd "github.com/prometheus/prometheus/cmd/prometheus@$VERSION"
+  ;;
 actionlint)
   use_go
   go install "github.com/rhysd/actionlint/cmd/actionlint@$VERSION"

@@ -43,6 +43,7 @@ from stack_docker import (
 from stack_servers import (
     Collector,
     Database,
+    OtlpPrometheus,
     Process,
     Prometheus,
     Server,
@@ -53,7 +54,7 @@ from stack_servers import (
 )
 
 __all__ = ["PORTS", "Binaries", "Collector", "Database", "Process", "Prometheus", "StackError"]
-__all__ += ["ask_prometheus", "build", "free_port", "poll"]
+__all__ += ["OtlpPrometheus", "ask_prometheus", "build", "free_port", "poll"]
 
 COLLECTOR_CONFIG = HERE.parent.parent / "collector-config.yaml"
 PROMETHEUS_CONFIG = HERE / "prometheus.yml"

@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 BUILDER_MANIFEST = HERE / "builder.yaml"
 
 FERRETDB_VERSION = "v2.7.0"
+PROMETHEUS_VERSION = "v0.316.0"  # of the Go module; the release is 3.16.0
 
 # The first Debian with the DocumentDB extension is forky. Its packages change until its release, so
 # packages.txt records the versions; sid has them too, in case forky lacks one.
@@ -31,6 +32,7 @@ SUITES = ("forky", "sid")
 POSTGRES_BIN = "/usr/lib/postgresql/18/bin/"
 DEBIAN_PACKAGES = ("postgresql-18-documentdb", "prometheus")
 SECONDS = {"debian": 60, "ferretdb": 60, "collector": 180, "actionlint": 30}
+SECONDS["prometheus"] = 180
 
 # Test data need not survive a power cut. DocumentDB counts a collection by PostgreSQL's row
 # statistics, and exactly where there are none. Other sessions update these up to ten seconds late,
@@ -129,6 +131,12 @@ def build_debian(
 
 def _debian(suites: Sequence[str], packages: Sequence[str]) -> dict[str, str]:
     return {"SUITES": " ".join(suites), "PACKAGES": ",".join(packages)}
+
+
+def build_prometheus(progress: Progress = print) -> Path:
+    """A Prometheus with an OTLP receiver, which Debian's is built without."""
+    path = cache_dir() / f"prometheus-{PROMETHEUS_VERSION}" / "prometheus"
+    return build_part("prometheus", path, {"VERSION": PROMETHEUS_VERSION}, progress)
 
 
 def build_part(

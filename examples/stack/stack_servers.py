@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from stack_build import (
     CHROOT_ENVIRONMENT,
@@ -29,6 +29,7 @@ from stack_build import (
     Postgres,
     StackError,
     build,
+    build_prometheus,
     launch_command,
     need_root,
 )
@@ -348,6 +349,12 @@ class Prometheus(Server):
     config: Path = HERE / "prometheus.yml"
     _: KW_ONLY
     port: int = 0
+    receivers: ClassVar[Sequence[str]] = ("--web.enable-remote-write-receiver",)
+
+    @property
+    def program(self) -> Path:
+        """The binary."""
+        return self.binaries.prometheus
 
     @property
     def address(self) -> str:
@@ -364,17 +371,34 @@ class Prometheus(Server):
         self.port = self.port or free_port()
         self.addresses = {"prometheus": self.address}
         command = [
-            str(self.binaries.prometheus),
+            str(self.program),
             f"--config.file={self.config.resolve()}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={HOST}:{self.port}",
-            "--web.enable-remote-write-receiver",
+            *self.receivers,
         ]
         self.spawn(command, {"PATH": os.defpath})
 
     def ready(self) -> bool:
         """Its own readiness."""
         return answers(f"{self.address}/-/ready")
+
+
+@dataclass
+class OtlpPrometheus(Prometheus):
+    """A newer Prometheus with its own OTLP receiver too; built when it is first used."""
+
+    receivers: ClassVar[Sequence[str]] = (*Prometheus.receivers, "--web.enable-otlp-receiver")
+
+    @property
+    def program(self) -> Path:
+        """The binary."""
+        return build_prometheus()
+
+    @property
+    def otlp_http(self) -> str:
+        """As in `OTEL_EXPORTER_OTLP_ENDPOINT` for `http/protobuf`."""
+        return f"{self.address}/api/v1/otlp"
 
 
 def ask_prometheus(address: str, promql: str, at: float | None = None) -> list[dict[str, Any]]:

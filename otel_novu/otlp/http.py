@@ -2,6 +2,7 @@
 
 import zlib
 from contextlib import closing, suppress
+from http import HTTPStatus
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,9 +98,12 @@ class HttpSender:
         if status // 100 == 2:  # noqa: PLR2004 - success
             return response.judge_success(body, self._secret, kind)
         message = response.printable(response.error_message(body, kind), self._secret)
+        internal = response.is_internal(body, kind)
         reason = f'HTTP {status}: "{message}"' if message else f"HTTP {status}"
-        # The specification has 429, 502, 503 and 504; a report outlives what causes a 500, too.
-        if status not in (408, 429) and status // 100 != 5:  # noqa: PLR2004 - server errors
+        # The specification has 429, 502, 503 and 504; a report outlives what causes a 500, too,
+        # unless that is a collector's, whose Prometheus rejects the report: as INTERNAL over gRPC.
+        retryable = status in (408, 429) or status // 100 == 5  # noqa: PLR2004 - server errors
+        if not retryable or (status == HTTPStatus.INTERNAL_SERVER_ERROR and internal):
             # Remote write, and no OTLP: its complaints lead nowhere.
             remote_write = "/api/v1/write" in self.endpoint
             return Rejected(reason, _HINTS.get(404 if remote_write else status, response.SEE_LOG))

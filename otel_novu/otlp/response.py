@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import DecodeError
+from google.rpc.code_pb2 import INTERNAL  # type: ignore[import-untyped]
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
@@ -117,6 +118,13 @@ def error_message(body: bytes, kind: str) -> str:
         if kind == PROTOBUF:
             return str(Status.FromString(body).message)
     return body.decode(errors="replace") if kind == "text/plain" else ""
+
+
+def is_internal(body: bytes, kind: str) -> bool:
+    """Return whether this is a google.rpc.Status INTERNAL: so a collector says "permanent"."""
+    with suppress(DecodeError):
+        return kind == PROTOBUF and bool(Status.FromString(body).code == INTERNAL)
+    return False
 
 
 def retry_delay(body: bytes) -> float | None:

@@ -227,7 +227,7 @@ exporters:
     sending_queue: {{num_consumers: 1}}  # several would change the order
 service:
   pipelines:
-    metrics:
+    metrics/novu:
       exporters: [otlp_http/sink]
 """
 

@@ -54,7 +54,7 @@ exporters:
     sending_queue: {{num_consumers: 1}}  # several would change the order
 service:
   pipelines:
-    metrics:
+    metrics/novu:
       receivers: [otlp, otlp/tls]
       exporters: [prometheus_remote_write, debug, otlp_http/sink]
 """
