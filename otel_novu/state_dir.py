@@ -31,11 +31,12 @@ class LockOwner:
 
 
 class LockedError(Exception):
-    """Another process uses the state directory."""
+    """Another process uses the state directory; the message is a sentence without its full stop."""
 
     def __init__(self, directory: Path, owner: LockOwner) -> None:
         who = f"process {owner.pid} (otel-novu {owner.command})"
-        super().__init__(f"{_VARIABLE} {directory} is used by {who}")
+        advice = f"stop it, or set {_VARIABLE} to another directory"
+        super().__init__(f"The state directory {directory} is used by {who}; {advice}")
 
 
 def make_directory(directory: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from name_server import name_server
 from scripted_mongo import (
     HELLO,
@@ -38,10 +39,11 @@ NAMES = {figure.name for figure in FIGURES}
 SHORT, LONG = 1.5, 60.0  # seconds of a round
 STALL = 45.0  # a busy machine may stall
 NOW = HELLO["localTime"].timestamp()
-AUTH = "not authenticated (code 18): user, password or authSource is wrong"
+AUTH = "not authenticated (code 18): user, password or authSource is wrong; in a compose file"
 SILENT = "timed out: the server does not answer"
 AWAY = "the server can't be reached: "
 FORM = "is not a valid MongoDB URL; expected mongodb://[user:password@]host"
+PORT = "has a port that is not a number from 1 to 65535; expected mongodb://[user:password@]host"
 MISFIT = "has options or files that do not fit together; expected options"
 
 
@@ -76,8 +78,17 @@ def test_a_resolver_that_hangs_does_not_hold_a_round(scheme: str, tmp_path: Path
 
 
 OLD = {**HELLO, "maxWireVersion": 5}
-MEMBER = {**HELLO, "setName": "rs0", "hosts": ["127.0.0.1:1"]}
+NOT_INITIATED = {**HELLO, "ismaster": False, "isWritablePrimary": False, "isreplicaset": True}
+NO_SET = "the server is in no replica set of that name; check replicaSet"
 HANGS = answering(count=Hang(), aggregate=Hang(), listCollections=Hang())
+
+
+def member(*hosts: str) -> Answers:
+    """A primary whose replica set has these members."""
+    hello = {**HELLO, "setName": "rs0", "hosts": hosts}
+    return serving(hello=hello, ismaster=hello)
+
+
 LIMITS = "?serverSelectionTimeoutMS=90000&timeoutMS=90000&socketTimeoutMS=90000&minPoolSize=20"
 
 
@@ -93,7 +104,14 @@ LIMITS = "?serverSelectionTimeoutMS=90000&timeoutMS=90000&socketTimeoutMS=90000&
         (serving(hello=failing(8000)), "", AUTH.replace("18", "8000")),
         (serving(), "?tls=true", "TLS: no connection can be made; does the server speak TLS?"),
         (answering(hello=OLD, ismaster=OLD), "", "the server is too old for the driver: MongoDB"),
-        (answering(hello=MEMBER, ismaster=MEMBER), "?replicaSet=rs", "check replicaSet"),
+        (serving(), "?replicaSet=rs", NO_SET),
+        (member("localhost"), "?replicaSet=rs", NO_SET),
+        (member("localhost"), "?replicaSet=rs&directConnection=true", NO_SET),
+        (
+            answering(hello=NOT_INITIATED, ismaster=NOT_INITIATED),
+            "",
+            "is its replica set initiated",
+        ),
         (
             serving(),
             "?authMechanism=GSSAPI",
@@ -126,7 +144,31 @@ def test_a_server_that_can_not_be_reached_is_told_by_its_cause(host: str, reason
     url = f"mongodb://root:{SECRET}@{host.format(port=free_port())}"
     if host == "srv":
         url = f"mongodb+srv://root:{SECRET}@cluster.nowhere.invalid"
-    assert set(reasons_of(url, 6).values()) == {AWAY + reason}
+    for options in ("", "/?replicaSet=rs0"):
+        assert set(reasons_of(url + options, 6).values()) == {AWAY + reason}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "named", "cause"),
+    [
+        (["mongo1.invalid:27017"], "mongo1.invalid:27017", "its name can't be resolved"),
+        (["127.0.0.1:1", "127.0.0.1:2"], "127.0.0.1:1, 127.0.0.1:2", "it refuses connections"),
+        (["127.0.0.1:{silent}"], "127.0.0.1:{silent}", SILENT),
+    ],
+)
+def test_a_member_that_can_not_be_reached_is_named_and_can_be_left_out(
+    hosts: list[str], named: str, cause: str
+) -> None:
+    with scripted_mongo(silent) as hung:
+        script = member(*(host.format(silent=hung.port) for host in hosts))
+        where = f"{named.format(silent=hung.port)} of its replica set"
+        reason = f"the server answered, but {where} can't be reached ({cause}); correct that, or"
+        with scripted_mongo(script) as server:
+            url = f"mongodb://127.0.0.1:{server.port}/novu-db"
+            for options in ("", "?replicaSet=rs0"):
+                reasons = set(reasons_of(url + options, 6).values())
+                assert reasons == {f"{reason} name one server and add directConnection=true"}
+            assert reasons_of(f"{url}?directConnection=true", LONG) == {}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +196,77 @@ def test_tls_checks_the_certificate(
     assert set(reasons.values()) == expected
 
 
+@pytest.mark.parametrize(
+    ("script", "speaks_tls", "options", "reason"),
+    [
+        (silent, False, "?tls=true", "TLS: no connection can be made; does the server speak TLS?"),
+        (serving(), True, "", f"{AWAY}it closes the connection; does it want TLS?"),
+    ],
+)
+def test_tls_on_one_side_only_is_told(
+    script: Answers, *, speaks_tls: bool, options: str, reason: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with scripted_mongo(script, context if speaks_tls else None) as server:
+        reasons = reasons_of(f"mongodb://127.0.0.1:{server.port}/{options}", 12)
+    assert set(reasons.values()) == {reason}
+
+
+def test_a_real_server_without_tls_is_told(mongo_url: str) -> None:
+    reasons = reasons_of(f"{mongo_url}&tls=true", 12)
+    assert set(reasons.values()) == {"TLS: no connection can be made; does the server speak TLS?"}
+
+
+PEM = "names a file that contains no PEM certificate"
+KEY = "names a file without a PEM certificate and its key, or tlsCertificateKeyFilePassword"
+MISSING = "names a file that can't be read (No such file or directory)"
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "fault"),
+    [
+        ("tlsCAFile", None, MISSING),
+        ("tlsCAFile", "", PEM),
+        ("tlsCAFile", "text", PEM),
+        ("tlsCertificateKeyFile", None, MISSING),
+        ("tlsCertificateKeyFile", "", KEY),
+        ("tlsCertificateKeyFile", "certificate", KEY),
+        ("tlsCertificateKeyFile", "encrypted", KEY),
+    ],
+)
+def test_a_bad_file_is_named_by_its_option_and_its_fault(
+    option: str, content: str | None, fault: str, tmp_path: Path
+) -> None:
+    path = tmp_path / SECRET
+    if content is not None:
+        path.write_text({**pem_files(), "": "", "text": "text"}[content])
+    with pytest.raises(MongoUrlError) as raised:
+        check_url(Secret(f"{U}@h/?tls=true&{option}={path}"))
+    assert str(raised.value).startswith(f"MONGO_URL: the option {option} {fault}")
+    assert SECRET not in str(raised.value)
+
+
+def test_a_client_certificate_may_need_a_password(tmp_path: Path) -> None:
+    path = tmp_path / "client.pem"
+    path.write_text(pem_files()["encrypted"])
+    options = f"tlsCertificateKeyFile={path}&tlsCertificateKeyFilePassword={SECRET}"
+    assert check_url(Secret(f"{U}@h/?{options}")) == []
+
+
+def pem_files() -> dict[str, str]:
+    """A client certificate, alone and with a key that only the secret opens."""
+    made = trustme.CA().issue_cert("127.0.0.1")
+    certificate = made.cert_chain_pems[0].bytes().decode()
+    private = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
+    key = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(SECRET.encode()),
+    )
+    return {"certificate": certificate, "encrypted": certificate + key.decode()}
+
+
 U = f"mongodb://root:{SECRET}"
 
 
@@ -168,6 +281,7 @@ U = f"mongodb://root:{SECRET}"
         (f"{U}@%2Ftmp%2Fmongodb-27017.sock/x", "%2Ftmp%2Fmongodb-27017.sock/x"),
         (f"mongodb+srv://root:{SECRET}@c0.example.org/x?retryWrites=true", "c0.example.org/x"),
         (f"{U}@h?tls=true&compressors=snappy,zlib&maxStalenessSeconds=1", "h/novu-db"),
+        (f"{U}+@h/a+b?tls=true&", "h/a+b"),
         (f"{U}==@h.example.org:10255/?ssl=true&appName=@account@", "h.example.org:10255/novu-db"),
     ],
 )
@@ -181,12 +295,12 @@ def test_a_good_url_is_accepted_without_dns_and_shown_without_credentials(
 @pytest.mark.parametrize(
     ("rest", "words"),
     [
-        *[(rest, FORM) for rest in ("@", "@h:99999/novu-db", "@h:port", "@a,,b", "@::1/x")],
+        *[(rest, FORM) for rest in ("@", "@a,,b", "@::1/x")],
+        *[(f"@h:{port}/novu-db", PORT) for port in ("99999", "0", "port")],
         *[(rest, FORM) for rest in ("@h/a b", "@h/a%00b", "@x@h/novu-db", "/x@h/novu-db")],
-        *[(rest, FORM) for rest in ("?x=1@h", ":x@h", "%zz@h", "\n@h:port")],
+        *[(rest, FORM) for rest in ("?x=1@h", ":x@h", "%zz@h")],
         ("@h/?tls=perhaps", "the option tls can't be used"),
         ("@h/?directConnection=perhaps", "the option directConnection can't be used"),
-        ("@h/?tlsCAFile=/nothing", "the option tlsCAFile can't be used"),
         ("@h/?tlsCertificates=1", "the option tlsCertificates can't be used"),
         (f"@h/?authMechanism={SECRET}", "the option authMechanism can't be used"),
         ("@a,b/?directConnection=true", MISFIT),

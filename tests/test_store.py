@@ -309,7 +309,11 @@ def test_one_process_holds_the_lock_and_others_can_name_it(state_dir: Path) -> N
         owner = lock_owner(state_dir)
         assert owner is not None
         assert (owner.pid, owner.command) == (os.getpid(), "run")
-        with pytest.raises(LockedError, match=rf"process {os.getpid()} \(otel-novu run\)"):
+        who = rf"process {os.getpid()} \(otel-novu run\)"
+        advice = "stop it, or set OTEL_NOVU_STATE_DIR to another directory"
+        with pytest.raises(
+            LockedError, match=f"^The state directory {state_dir} .*{who}; {advice}"
+        ):
             lock(state_dir, "once").__enter__()
     assert lock_owner(state_dir) is None
 

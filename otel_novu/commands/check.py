@@ -20,6 +20,7 @@ from otel_novu.metrics.usage import Figure, collections_of, figures_in_use
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, describe
 from otel_novu.settings import Settings
+from otel_novu.sources.created import an_hour_ago
 from otel_novu.sources.novu import MongoUrlError, Round, address, check_url, read_round
 from otel_novu.state_dir import lock_owner
 from otel_novu.store import Store
@@ -67,11 +68,11 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         result = WARN if decision.by == BY_UNREADABLE else PASS
         yield result, "usage figures", decided(decision)
         if decision.enabled:
-            yield from _database(settings, store)
+            yield from _database(settings)
     yield _collector(settings)
 
 
-def _database(settings: Settings, store: Store) -> Iterator[Finding]:
+def _database(settings: Settings) -> Iterator[Finding]:
     if (url := settings.mongo_url) is None:
         yield FAIL, "database", f"{NO_DATABASE}; set one of them, or NOVU_TELEMETRY=false"
         return
@@ -81,8 +82,9 @@ def _database(settings: Settings, store: Store) -> Iterator[Finding]:
         yield BAD_INPUT, "database", str(error)
         return
     figures = figures_in_use(delivery=settings.delivery_figures)
-    counts, timeout = store.created(address(url)), settings.query_timeout
-    round_ = read_round(url, counts, timeout, time.time, figures=figures)
+    # On a fresh state directory, too, each query is sent.
+    hour = an_hour_ago(figures, time.time())
+    round_ = read_round(url, hour, settings.query_timeout, time.time, figures=figures)
     causes = set(round_.reasons.values())
     if len(round_.reasons) == len(figures) and len(causes) == 1:
         yield FAIL, "database", f"{address(url)}: {causes.pop()}"
@@ -116,7 +118,8 @@ def _figures(round_: Round) -> Iterator[Finding]:
 def _value(figure: Figure, values: Values) -> str:
     if figure.query.instrument is Instrument.GAUGE:
         return ", ".join(f"{labels[0]} {utc(time)}" for labels, time in values.items()) or "none"
-    return str(int(sum(values.values())))
+    window = " in an hour" if figure.query.instrument is Instrument.COUNTER else ""
+    return f"{sum(values.values()):.0f}{window}"
 
 
 def _collector(settings: Settings) -> Finding:

@@ -14,7 +14,6 @@ from otel_novu.exporter import SCOPES
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY, instance_id, pseudonym_key
 from otel_novu.log import FailureLog
 from otel_novu.metrics import beacon, usage
-from otel_novu.metrics.queries import CreatedIn
 from otel_novu.novu_report import (
     Document,
     beacon_document,
@@ -25,9 +24,10 @@ from otel_novu.otlp.console import request_json
 from otel_novu.report import ReportBuilder, make_resource
 from otel_novu.reporter import UsageReader
 from otel_novu.settings import Settings, SettingsError
+from otel_novu.sources.created import an_hour_ago
 from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.sources.novu import queries
-from otel_novu.store import CreatedCount, Store
+from otel_novu.store import Store
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
@@ -93,11 +93,12 @@ class _Preview:
             self._read_usage(flag.decision, last_hour=last_hour)
 
     def _read_usage(self, decision: Decision, *, last_hour: bool) -> None:
+        hour = an_hour_ago(usage.DELIVERY, time.time()) if last_hour else None
         if not decision.enabled:
             note(f"Usage figures are off ({decision.by}): they are neither read nor sent.")
         elif not self._reader.has_database:
             note(f"{NO_DATABASE}: they are absent.")
-        elif found := self._reader.read(counts=_an_hour_ago(time.time()) if last_hour else None):
+        elif found := self._reader.read(counts=hour):
             self._usage = found[0]
             self.exit_code |= bool(self._reader.failed)
 
@@ -122,14 +123,6 @@ class _Preview:
             usages = ReportBuilder(usage.SCOPE, rows, resource, self._started)
             bodies.append(usages.build(self._usage, self._usage.timestamp).body)
         yield from (body for body in bodies if body is not None)
-
-
-def _an_hour_ago(now: float) -> dict[str, CreatedCount]:
-    """Return counters of deliveries that have counted nothing of the last hour they may count."""
-    figures = {each.name: each.query for each in usage.DELIVERY}
-    windows = {name: each for name, each in figures.items() if isinstance(each, CreatedIn)}
-    starts = {name: int(now) - each.delay - 3600 for name, each in windows.items()}
-    return {name: CreatedCount(0, start, start) for name, start in starts.items()}
 
 
 def _note_examples(settings: Settings, store: Store) -> int:

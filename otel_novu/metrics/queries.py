@@ -20,6 +20,7 @@ Labels = tuple[str, ...]
 Values = dict[Labels, float]  # by the values of the labels, in their order
 
 MAX_LABEL_SETS = 200
+ENVIRONMENTS = "environments"
 # mongoose-delete adds this match to Novu's own aggregates, not to its estimated counts.
 NOT_DELETED: Document = {"deleted": {"$ne": True}}
 
@@ -39,7 +40,8 @@ class Query:
     @property
     def collections(self) -> tuple[str, ...]:
         """All that are read."""
-        return (self.collection,)
+        looked_up = (ENVIRONMENTS,) if ENVIRONMENT in self.labels else ()
+        return (self.collection, *looked_up)
 
     def commands(self) -> list[Document]:
         """Return what the database is asked."""
@@ -196,7 +198,7 @@ def count_by(match: Document, labels: Sequence[Label]) -> list[Document]:
     stages = [{"$match": match}, {"$group": {"_id": stored, "n": {"$sum": 1}}}]
     if ENVIRONMENT in labels:
         path = f"_id.{names[labels.index(ENVIRONMENT)]}"
-        lookup = {"from": "environments", "localField": path, "foreignField": "_id"}
+        lookup = {"from": ENVIRONMENTS, "localField": path, "foreignField": "_id"}
         stages.append({"$lookup": {**lookup, "as": "environment"}})
     total = {"$sum": "$n"}
     rest = [{"$skip": MAX_LABEL_SETS}, {"$group": {"_id": None, "n": total}}]

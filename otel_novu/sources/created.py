@@ -1,15 +1,25 @@
 """The windows in which created documents are counted: pure functions on `CreatedCount`."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from otel_novu.metrics.labels import OTHER
 from otel_novu.metrics.metric import MAX_COUNT
-from otel_novu.metrics.queries import MAX_LABEL_SETS, Values
+from otel_novu.metrics.queries import MAX_LABEL_SETS, CreatedIn, Values
+from otel_novu.metrics.usage import Figure
 from otel_novu.store import CreatedCount
 
 SLICE = 3600  # seconds: the longest window of one query
 EARLIEST = 1_577_836_800  # 2020: Novu did not exist, so a clock before it is not set
+
+
+def an_hour_ago(figures: Iterable[Figure], now: float) -> dict[str, CreatedCount]:
+    """Return counters that have counted nothing of the last hour they may count."""
+    queries = {each.name: each.query for each in figures}
+    windows = {name: each for name, each in queries.items() if isinstance(each, CreatedIn)}
+    starts = {name: int(now) - each.delay - SLICE for name, each in windows.items()}
+    return {name: CreatedCount(0, start, start) for name, start in starts.items()}
 
 
 def watch(count: CreatedCount | None, clock: float) -> CreatedCount | None:

@@ -13,7 +13,7 @@ from threading import Thread
 import pymongo
 from bson import ObjectId, json_util
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure
 from pymongo.read_preferences import PrimaryPreferred, SecondaryPreferred
 
 from otel_novu.instrumentation import suppress_instrumentation
@@ -118,12 +118,8 @@ def read_round(
     round_ = Round(figures, now(), dict(created), durations)
     deadline = time.monotonic() + timeout
     try:
-        database, _ = mongo.open_database(url, timeout)
-        try:
+        with mongo.connected(url, timeout) as database:
             _Reader(database, round_, deadline, cancelled).read()
-        finally:
-            with suppress(PyMongoError), pymongo.timeout(0.5):
-                database.client.close()
     except Exception as error:  # noqa: BLE001 - the driver's, or because of an odd answer
         round_.fail(mongo.reason_of(error))
     return round_

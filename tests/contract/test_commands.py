@@ -13,8 +13,10 @@ from typing import Any
 
 import otlp_reports
 import pytest
+from bson import ObjectId
 from contract.case import BEACON, ONE_REPORT, STOP_SECONDS, Case
 from contract.clock import Clock
+from pymongo.database import Database
 from receivers import HttpSink, answer, hang
 from servers import ExporterRunner, PrometheusClient, eventually
 from stack import Servers, free_port
@@ -190,13 +192,22 @@ def check(case: Case, **changes: str) -> tuple[dict[str, str], dict[str, str]]:
     return right, wrong
 
 
-def test_check_says_what_is_right_and_leaves_no_trace(novu: Case) -> None:
+def test_check_says_what_is_right_and_leaves_no_trace(
+    novu: Case, database: Database[dict[str, Any]]
+) -> None:
+    for collection, number, age in (("topics", 3, 1800), ("jobs", 2, 5400)):
+        second = int(time.time() - age).to_bytes(4, "big")
+        ids = [ObjectId(second + n.to_bytes(8, "big")) for n in range(number)]
+        database[collection].insert_many([{"_id": each, "status": "failed"} for each in ids])
     right, wrong = check(novu)
     first = ["state directory", "instance id", "usage figures", "database", "collections"]
     assert list(right) == [*first, *(f"novu.{figure.name}" for figure in FIGURES), "collector"]
     assert wrong == {}
     assert all(name in right["collections"] for name in COLLECTIONS)
     assert re.fullmatch(r"50  \(\d+ ms\)", right["novu.event.count"])
+    # The created counters, too, are read: on a fresh state directory, an hour of them.
+    assert re.fullmatch(r"3 in an hour  \(\d+ ms\)", right["novu.topic.created"])
+    assert re.fullmatch(r"2 in an hour  \(\d+ ms\)", right["novu.job.failed"])
     found = [(each["subject"], each["result"]) for each in lines(novu("check --json").stdout)]
     # The sample data has no indexes, as an installation without MONGO_AUTO_CREATE_INDEXES.
     assert [subject for subject, _ in found if subject != "indexes"] == list(right)
