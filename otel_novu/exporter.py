@@ -10,14 +10,12 @@ from functools import partial
 from otel_novu.consent import TelemetryFlag
 from otel_novu.delivery import Delivery
 from otel_novu.log import LOG, FailureLog
-from otel_novu.metrics import beacon
 from otel_novu.otlp import sender
 from otel_novu.otlp.console import ConsoleSender
 from otel_novu.otlp.outcome import Sender
 from otel_novu.reporter import Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
-from otel_novu.sources.host import read_host
 from otel_novu.store import Store
 
 SCOPES = ("beacon", "usage")
@@ -36,14 +34,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 class Exporter:
     """Reads, keeps and delivers the reports of one state directory, locked by this process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        now: Callable[[], float] = time.time,
-        host: Callable[[], beacon.Host] = read_host,
-    ) -> None:
-        self._settings, self._store, self._now = settings, store, now
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
         self.flag, self.failures = TelemetryFlag(settings, store), FailureLog()
         self.delivery = Delivery(
             store=store,
@@ -51,11 +43,11 @@ class Exporter:
             timeout=settings.otlp.timeout,
             scopes=lambda: self.flag.scopes() if self.destination else (),
             next_due=self.next_due,
-            now=now,
+            now=time.time,
             failures=self.failures,
             on_delivered=self._log_delivered,
         )
-        self.reporter = Reporter(settings, store, self.flag, self.delivery, now, host)
+        self.reporter = Reporter(settings, store, self.flag, self.delivery)
         self._schedules: dict[str, Schedule] = {}
         self._stopping = threading.Event()
         self._wake = {scope: threading.Event() for scope in SCOPES}
@@ -70,7 +62,7 @@ class Exporter:
     def next_due(self, scope: str) -> float | None:
         """Return the Unix time of the scope's next report, None if none is scheduled."""
         schedule = self._schedules.get(scope)
-        return None if schedule is None else self._now() + schedule.remaining()
+        return None if schedule is None else time.time() + schedule.remaining()
 
     def describe(self, scope: str) -> str:
         """Name the last report of a scope and how much of it was read."""
@@ -85,7 +77,7 @@ class Exporter:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         for scope in SCOPES:
             self._schedules[scope] = Schedule(
-                self.reporter.instance, self._settings.interval, self._now()
+                self.reporter.instance, self._settings.interval, time.time()
             )
         readers = [self._start(partial(self._read_periodically, scope), scope) for scope in SCOPES]
         delivery = self._start(self.delivery.run, "delivery")
@@ -158,7 +150,7 @@ class Exporter:
             return
         self._logged_at = boot_time()
         what = ", ".join(self.describe(scope) for scope in scopes)
-        due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or self._now()))
+        due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or time.time()))
         verb = "First report delivered" if first else "Reports are delivered"
         LOG.info("%s to %s: %s; next at %s.", verb, self.destination, what, due)
 

@@ -14,7 +14,6 @@ from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.sources.novu import UsageSource, address
 from otel_novu.store import CreatedCount, Store
 
-Now = Callable[[], float]  # the wall clock: Unix time in seconds
 Created = Mapping[str, CreatedCount]
 
 
@@ -27,7 +26,6 @@ class UsageReader:
         store: Store,
         flag: TelemetryFlag,
         failures: FailureLog,
-        now: Now = time.time,
         ended: Callable[[], bool] = lambda: False,
     ) -> None:
         self.figures = usage.figures_in_use(delivery=settings.delivery_figures)
@@ -37,7 +35,7 @@ class UsageReader:
         self._source: UsageSource | None = None
         if settings.mongo_url is not None:
             self._source = UsageSource(
-                settings.mongo_url, now, lambda: ended() or not flag.enabled, self.figures
+                settings.mongo_url, time.time, lambda: ended() or not flag.enabled, self.figures
             )
 
     @property
@@ -87,20 +85,14 @@ class Reporter:
     """Makes reports of both scopes; the usage instruments exist only while the flag is on."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        flag: TelemetryFlag,
-        delivery: Delivery,
-        now: Now = time.time,
-        host: Callable[[], beacon.Host] = read_host,
+        self, settings: Settings, store: Store, flag: TelemetryFlag, delivery: Delivery
     ) -> None:
         self._settings, self._store, self._flag, self._delivery = settings, store, flag, delivery
-        self._now, self._read_host, self._failures = now, host, delivery.failures
+        self._failures = delivery.failures
         self.instance = instance_id(settings, store)
         self._key = pseudonym_key(store) if settings.anonymize else None
-        self.usage = UsageReader(settings, store, flag, self._failures, now)
-        self._started, self._switches, self._schema_dropped = now(), 0, 0
+        self.usage = UsageReader(settings, store, flag, self._failures)
+        self._started, self._switches, self._schema_dropped = time.time(), 0, 0
         self._resource = make_resource(
             settings.service_name, self.instance, settings.resource_attributes
         )
@@ -148,14 +140,14 @@ class Reporter:
             self._failures.recovered(scope, f"{scope.capitalize()} reports are made again.")
 
     def _report_beacon(self) -> None:
-        host = self._read_host()
+        host = read_host()
         if self._key is not None:
             host = pseudonymize(host, self._key)
         counts = None
         if (waiting := self._store.waiting(timeout=1.0)) is not None:
             rejected, schema_dropped = self._delivery.rejected_points, self._schema_dropped
             counts = beacon.DeliveryCounts(waiting, self._store.dropped, rejected, schema_dropped)
-        reading = beacon.BeaconReading(self._now(), host, self._flag.enabled, counts)
+        reading = beacon.BeaconReading(time.time(), host, self._flag.enabled, counts)
         self._keep("beacon", reading.timestamp, self._beacon.build(reading, reading.timestamp))
 
     def _report_usage(self, timeout: float | None, *, retry: bool) -> None:
@@ -176,7 +168,7 @@ class Reporter:
             self._failures.failed(f"{scope} schema", message)
         if built.body is None:
             return
-        oldest = self._now() - self._settings.spool_max_age
+        oldest = time.time() - self._settings.spool_max_age
         most = self._settings.spool_max_bytes
         if self._store.add_report(
             scope, read_at, built.body, oldest=oldest, max_bytes=most, created=created
