@@ -15,6 +15,7 @@ from otel_novu.sources.novu import UsageSource, address
 from otel_novu.store import CreatedCount, Store
 
 Created = Mapping[str, CreatedCount]
+Reading = beacon.BeaconReading | usage.UsageReading
 
 
 class UsageReader:
@@ -129,9 +130,9 @@ class Reporter:
             return
         try:
             if scope == "beacon":
-                self._report_beacon()
-            else:
-                self._report_usage(timeout, retry=retry)
+                self._keep(scope, self.read_beacon())
+            elif (found := self.usage.read(timeout)) and not (retry and self.usage.all_failed):
+                self._keep(scope, *found)
         except Exception as error:  # noqa: BLE001 - no fault may end the readings to come
             reason = type(error).__name__
             self._failures.failed(scope, f"The {scope} report could not be made ({reason}).")
@@ -139,7 +140,8 @@ class Reporter:
         else:
             self._failures.recovered(scope, f"{scope.capitalize()} reports are made again.")
 
-    def _report_beacon(self) -> None:
+    def read_beacon(self) -> beacon.BeaconReading:
+        """Read the host, and how delivery goes."""
         host = read_host()
         if self._key is not None:
             host = pseudonymize(host, self._key)
@@ -147,20 +149,18 @@ class Reporter:
         if (waiting := self._store.waiting(timeout=1.0)) is not None:
             rejected, schema_dropped = self._delivery.rejected_points, self._schema_dropped
             counts = beacon.DeliveryCounts(waiting, self._store.dropped, rejected, schema_dropped)
-        reading = beacon.BeaconReading(time.time(), host, self._flag.enabled, counts)
-        self._keep("beacon", reading.timestamp, self._beacon.build(reading, reading.timestamp))
+        return beacon.BeaconReading(time.time(), host, self._flag.enabled, counts)
 
-    def _report_usage(self, timeout: float | None, *, retry: bool) -> None:
-        builder, found = self._usage, self.usage.read(timeout)
-        if builder is None or found is None or (retry and self.usage.all_failed):
-            return
-        reading, created = found
-        built = builder.build(reading, reading.timestamp)
-        self._keep("usage", reading.timestamp, built, created)
+    def build(self, reading: Reading) -> Built:
+        """Make the report of a reading."""
+        if isinstance(reading, beacon.BeaconReading):
+            return self._beacon.build(reading, reading.timestamp)
+        if self._usage is None:  # the flag has just changed
+            return Built(None, 0)
+        return self._usage.build(reading, reading.timestamp)
 
-    def _keep(
-        self, scope: str, read_at: float, built: Built, created: Created | None = None
-    ) -> None:
+    def _keep(self, scope: str, reading: Reading, created: Created | None = None) -> None:
+        built = self.build(reading)
         if built.dropped:
             self._schema_dropped += built.dropped
             what = f"{built.dropped} data points of the {scope} report"
@@ -171,7 +171,7 @@ class Reporter:
         oldest = time.time() - self._settings.spool_max_age
         most = self._settings.spool_max_bytes
         if self._store.add_report(
-            scope, read_at, built.body, oldest=oldest, max_bytes=most, created=created
+            scope, reading.timestamp, built.body, oldest=oldest, max_bytes=most, created=created
         ):
             self._failures.recovered("store", "Reports are written to disk again.")
         else:
