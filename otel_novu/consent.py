@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from otel_novu.log import LOG
 from otel_novu.settings import Settings
-from otel_novu.store import Store
+from otel_novu.store import SCOPES, Store
 
 ADMIN_SETTING = "telemetry"
 BY_VARIABLE = "NOVU_TELEMETRY"
@@ -68,7 +68,7 @@ class TelemetryFlag:
 
     def scopes(self) -> tuple[str, ...]:
         """Name the scopes that may be sent now."""
-        return ("beacon", "usage") if self.enabled else ("beacon",)
+        return SCOPES if self.enabled else ("beacon",)
 
     def read(self) -> None:
         """Read the admin setting again, if the file has changed."""

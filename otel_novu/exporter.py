@@ -16,9 +16,8 @@ from otel_novu.otlp.outcome import Sender
 from otel_novu.reporter import Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
-from otel_novu.store import Store
+from otel_novu.store import SCOPES, Store
 
-SCOPES = ("beacon", "usage")
 # SIGTERM: the last readings, then the last delivery; together less than five seconds.
 LAST_READING, LAST_DELIVERY = 1.5, 2.0
 # How often the admin setting is read and a suspend is noticed, seconds.
@@ -75,10 +74,8 @@ class Exporter:
         """
         # Before the threads start, which inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        for scope in SCOPES:
-            self._schedules[scope] = Schedule(
-                self.reporter.instance, self._settings.interval, time.time()
-            )
+        instance, interval = self.reporter.instance, self._settings.interval
+        self._schedules = {scope: Schedule(instance, interval, time.time()) for scope in SCOPES}
         readers = [self._start(partial(self._read_periodically, scope), scope) for scope in SCOPES]
         delivery = self._start(self.delivery.run, "delivery")
         while (number := signal.sigwait(_SIGNALS)) == signal.SIGHUP:

@@ -9,22 +9,17 @@ from uuid import UUID
 from otel_novu.commands.output import fail, note, row
 from otel_novu.commands.running import Running, print_attempt
 from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
-from otel_novu.exporter import SCOPES, Exporter
+from otel_novu.exporter import Exporter
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY
 from otel_novu.metrics import usage
 from otel_novu.metrics.beacon import BeaconReading
 from otel_novu.metrics.queries import CreatedIn
-from otel_novu.novu_report import (
-    Document,
-    beacon_document,
-    delivery_document,
-    usage_document,
-)
+from otel_novu.novu_report import Document, beacon_document, delivery_document, usage_document
 from otel_novu.otlp.console import request_json
 from otel_novu.reporter import Reading
 from otel_novu.settings import Settings, SettingsError
 from otel_novu.sources.novu import queries
-from otel_novu.store import CreatedCount, Store
+from otel_novu.store import SCOPES, CreatedCount, Store
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
