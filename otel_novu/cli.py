@@ -7,11 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from otel_novu.commands.output import fail
 from otel_novu.log import LOG
 from otel_novu.settings import MONGO, Settings, SettingsError, load
 from otel_novu.state_dir import LockedError, StateDirError
@@ -62,18 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _call(options)
         sys.stdout.flush()
     except (SettingsError, StateDirError) as error:
-        return _fail(str(error), BAD_INPUT)
+        return fail(str(error), BAD_INPUT)
     except LockedError as error:
-        return _fail(f"{error}.", TO_FIX)
+        return fail(f"{error}.")
     except BrokenPipeError:
         return TO_FIX  # a reader such as `head` went away, and knows it
     except OSError as error:
-        return _fail(f"The output can't be written ({error.strerror}).", TO_FIX)
+        return fail(f"The output can't be written ({error.strerror}).")
     except Exception as error:
         if LOG.isEnabledFor(logging.DEBUG):
             raise
         hint = "OTEL_LOG_LEVEL=debug shows the traceback"
-        return _fail(f"Internal error ({type(error).__name__}); {hint}.", TO_FIX)
+        return fail(f"Internal error ({type(error).__name__}); {hint}.")
     return code
 
 
@@ -85,12 +85,6 @@ def _call(options: argparse.Namespace) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     command = import_module(f"otel_novu.commands.{options.command.replace('-', '_')}")
     return int(command.main(settings, options))
-
-
-def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # the exit code says it too
-        sys.stderr.write(f"otel-novu: {message}\n")
-    return code
 
 
 def _settings(options: argparse.Namespace) -> Settings:

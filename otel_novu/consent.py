@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from otel_novu.log import LOG
 from otel_novu.settings import Settings
-from otel_novu.store import Store
+from otel_novu.store import SCOPES, Store
 
 ADMIN_SETTING = "telemetry"
 BY_VARIABLE = "NOVU_TELEMETRY"
@@ -57,7 +57,6 @@ class TelemetryFlag:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
-        self.switches = 0  # how often it went on or off
         self._stamp: tuple[int, ...] | None = None
         self.decision = read_decision(settings, store)
         self._follow()
@@ -69,7 +68,7 @@ class TelemetryFlag:
 
     def scopes(self) -> tuple[str, ...]:
         """Name the scopes that may be sent now."""
-        return ("beacon", "usage") if self.enabled else ("beacon",)
+        return SCOPES if self.enabled else ("beacon",)
 
     def read(self) -> None:
         """Read the admin setting again, if the file has changed."""
@@ -80,7 +79,6 @@ class TelemetryFlag:
         decision = read_decision(self._settings, self._store)
         # What can't be read just now was not changed just now.
         if decision != self.decision and decision.by != BY_UNREADABLE:
-            self.switches += decision.enabled != self.enabled
             self.decision = decision
             LOG.info("Usage figures are %s now, decided by %s.", decision.word, decision.by)
         self._follow()

@@ -10,17 +10,14 @@ from functools import partial
 from otel_novu.consent import TelemetryFlag
 from otel_novu.delivery import Delivery
 from otel_novu.log import LOG, FailureLog
-from otel_novu.metrics import beacon
 from otel_novu.otlp import sender
 from otel_novu.otlp.console import ConsoleSender
 from otel_novu.otlp.outcome import Sender
 from otel_novu.reporter import Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
-from otel_novu.sources.host import read_host
-from otel_novu.store import Store
+from otel_novu.store import SCOPES, Store
 
-SCOPES = ("beacon", "usage")
 # SIGTERM: the last readings, then the last delivery; together less than five seconds.
 LAST_READING, LAST_DELIVERY = 1.5, 2.0
 # How often the admin setting is read and a suspend is noticed, seconds.
@@ -36,14 +33,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 class Exporter:
     """Reads, keeps and delivers the reports of one state directory, locked by this process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        now: Callable[[], float] = time.time,
-        host: Callable[[], beacon.Host] = read_host,
-    ) -> None:
-        self._settings, self._store, self._now = settings, store, now
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
         self.flag, self.failures = TelemetryFlag(settings, store), FailureLog()
         self.delivery = Delivery(
             store=store,
@@ -51,11 +42,11 @@ class Exporter:
             timeout=settings.otlp.timeout,
             scopes=lambda: self.flag.scopes() if self.destination else (),
             next_due=self.next_due,
-            now=now,
+            now=time.time,
             failures=self.failures,
             on_delivered=self._log_delivered,
         )
-        self.reporter = Reporter(settings, store, self.flag, self.delivery, now, host)
+        self.reporter = Reporter(settings, store, self.flag, self.delivery)
         self._schedules: dict[str, Schedule] = {}
         self._stopping = threading.Event()
         self._wake = {scope: threading.Event() for scope in SCOPES}
@@ -70,7 +61,7 @@ class Exporter:
     def next_due(self, scope: str) -> float | None:
         """Return the Unix time of the scope's next report, None if none is scheduled."""
         schedule = self._schedules.get(scope)
-        return None if schedule is None else self._now() + schedule.remaining()
+        return None if schedule is None else time.time() + schedule.remaining()
 
     def describe(self, scope: str) -> str:
         """Name the last report of a scope and how much of it was read."""
@@ -83,10 +74,8 @@ class Exporter:
         """
         # Before the threads start, which inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        for scope in SCOPES:
-            self._schedules[scope] = Schedule(
-                self.reporter.instance, self._settings.interval, self._now()
-            )
+        instance, interval = self.reporter.instance, self._settings.interval
+        self._schedules = {scope: Schedule(instance, interval, time.time()) for scope in SCOPES}
         readers = [self._start(partial(self._read_periodically, scope), scope) for scope in SCOPES]
         delivery = self._start(self.delivery.run, "delivery")
         while (number := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
@@ -158,7 +147,7 @@ class Exporter:
             return
         self._logged_at = boot_time()
         what = ", ".join(self.describe(scope) for scope in scopes)
-        due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or self._now()))
+        due = time.strftime("%H:%M:%SZ", time.gmtime(self.next_due("beacon") or time.time()))
         verb = "First report delivered" if first else "Reports are delivered"
         LOG.info("%s to %s: %s; next at %s.", verb, self.destination, what, due)
 

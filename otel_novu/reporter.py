@@ -14,8 +14,8 @@ from otel_novu.sources.host import pseudonymize, read_host
 from otel_novu.sources.novu import UsageSource, address
 from otel_novu.store import CreatedCount, Store
 
-Now = Callable[[], float]  # the wall clock: Unix time in seconds
 Created = Mapping[str, CreatedCount]
+Reading = beacon.BeaconReading | usage.UsageReading
 
 
 class UsageReader:
@@ -27,7 +27,6 @@ class UsageReader:
         store: Store,
         flag: TelemetryFlag,
         failures: FailureLog,
-        now: Now = time.time,
         ended: Callable[[], bool] = lambda: False,
     ) -> None:
         self.figures = usage.figures_in_use(delivery=settings.delivery_figures)
@@ -37,7 +36,7 @@ class UsageReader:
         self._source: UsageSource | None = None
         if settings.mongo_url is not None:
             self._source = UsageSource(
-                settings.mongo_url, now, lambda: ended() or not flag.enabled, self.figures
+                settings.mongo_url, time.time, lambda: ended() or not flag.enabled, self.figures
             )
 
     @property
@@ -60,13 +59,13 @@ class UsageReader:
         """Read all figures within `timeout` seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
 
         Counters go on from those of the store, or from `counts`, and are returned as they are now.
-        Returns None without a database, and if usage figures were off meanwhile.
+        Returns None without a database, and if usage figures are off by then.
         """
         if self._source is None:
             return None
-        switches, before = self._flag.switches, {**self.counts(), **(counts or {})}
+        before = {**self.counts(), **(counts or {})}
         reading, round_ = self._source.read(before, timeout or self._timeout)
-        if self._ended() or self._flag.switches != switches or not self._flag.enabled:
+        if self._ended() or not self._flag.enabled:
             return None
         self.failed = round_.reasons
         if self.failed:
@@ -90,20 +89,14 @@ class Reporter:
     """Makes reports of both scopes; the usage instruments exist only while the flag is on."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        flag: TelemetryFlag,
-        delivery: Delivery,
-        now: Now = time.time,
-        host: Callable[[], beacon.Host] = read_host,
+        self, settings: Settings, store: Store, flag: TelemetryFlag, delivery: Delivery
     ) -> None:
         self._settings, self._store, self._flag, self._delivery = settings, store, flag, delivery
-        self._now, self._read_host, self._failures = now, host, delivery.failures
+        self._failures = delivery.failures
         self.instance = instance_id(settings, store)
         self._key = pseudonym_key(store) if settings.anonymize else None
-        self.usage = UsageReader(settings, store, flag, self._failures, now)
-        self._started, self._switches, self._schema_dropped = now(), 0, 0
+        self.usage = UsageReader(settings, store, flag, self._failures)
+        self._started, self._schema_dropped = time.time(), 0
         self._resource = make_resource(
             settings.service_name, self.instance, settings.resource_attributes
         )
@@ -119,14 +112,12 @@ class Reporter:
     def follow_flag(self) -> bool:
         """Let the usage instruments come and go with the flag; return whether they came."""
         self._flag.read()
-        switches, self._switches = self._switches, self._flag.switches
-        if not self._flag.enabled:
-            if self._usage is not None:
-                self._usage.close()
-                self._usage = None
+        if self._flag.enabled == (self._usage is not None):
             return False
         if self._usage is not None:
-            return switches != self._switches
+            self._usage.close()
+            self._usage = None
+            return False
         rows = usage.metrics(self.usage.figures)
         self._usage = ReportBuilder(usage.SCOPE, rows, self._resource, self._started)
         return True
@@ -140,9 +131,9 @@ class Reporter:
             return
         try:
             if scope == "beacon":
-                self._report_beacon()
-            else:
-                self._report_usage(timeout, retry=retry)
+                self._keep(scope, self.read_beacon())
+            elif (found := self.usage.read(timeout)) and not (retry and self.usage.all_failed):
+                self._keep(scope, *found)
         except Exception as error:  # noqa: BLE001 - no fault may end the readings to come
             reason = type(error).__name__
             self._failures.failed(scope, f"The {scope} report could not be made ({reason}).")
@@ -150,28 +141,27 @@ class Reporter:
         else:
             self._failures.recovered(scope, f"{scope.capitalize()} reports are made again.")
 
-    def _report_beacon(self) -> None:
-        host = self._read_host()
+    def read_beacon(self) -> beacon.BeaconReading:
+        """Read the host, and how delivery goes."""
+        host = read_host()
         if self._key is not None:
             host = pseudonymize(host, self._key)
         counts = None
         if (waiting := self._store.waiting(timeout=1.0)) is not None:
             rejected, schema_dropped = self._delivery.rejected_points, self._schema_dropped
             counts = beacon.DeliveryCounts(waiting, self._store.dropped, rejected, schema_dropped)
-        reading = beacon.BeaconReading(self._now(), host, self._flag.enabled, counts)
-        self._keep("beacon", reading.timestamp, self._beacon.build(reading, reading.timestamp))
+        return beacon.BeaconReading(time.time(), host, self._flag.enabled, counts)
 
-    def _report_usage(self, timeout: float | None, *, retry: bool) -> None:
-        builder, found = self._usage, self.usage.read(timeout)
-        if builder is None or found is None or (retry and self.usage.all_failed):
-            return
-        reading, created = found
-        built = builder.build(reading, reading.timestamp)
-        self._keep("usage", reading.timestamp, built, created)
+    def build(self, reading: Reading) -> Built:
+        """Make the report of a reading."""
+        if isinstance(reading, beacon.BeaconReading):
+            return self._beacon.build(reading, reading.timestamp)
+        if self._usage is None:  # the flag has just changed
+            return Built(None, 0)
+        return self._usage.build(reading, reading.timestamp)
 
-    def _keep(
-        self, scope: str, read_at: float, built: Built, created: Created | None = None
-    ) -> None:
+    def _keep(self, scope: str, reading: Reading, created: Created | None = None) -> None:
+        built = self.build(reading)
         if built.dropped:
             self._schema_dropped += built.dropped
             what = f"{built.dropped} data points of the {scope} report"
@@ -179,10 +169,10 @@ class Reporter:
             self._failures.failed(f"{scope} schema", message)
         if built.body is None:
             return
-        oldest = self._now() - self._settings.spool_max_age
+        oldest = time.time() - self._settings.spool_max_age
         most = self._settings.spool_max_bytes
         if self._store.add_report(
-            scope, read_at, built.body, oldest=oldest, max_bytes=most, created=created
+            scope, reading.timestamp, built.body, oldest=oldest, max_bytes=most, created=created
         ):
             self._failures.recovered("store", "Reports are written to disk again.")
         else:

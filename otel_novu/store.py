@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, field, replace
 
 from otel_novu.database import Database, Rows
 
-_SCOPES = ("beacon", "usage")
+SCOPES = ("beacon", "usage")
 _LIST = "SELECT id, scope, read_at, LENGTH(body), rejected FROM report"
 
 
@@ -136,7 +136,7 @@ class Store(Database):
                 self.dropped += 1
                 self._write(report={report.id: (*astuple(report), reason)})
 
-    def waiting(self, scopes: Collection[str] = _SCOPES, timeout: float = -1) -> int | None:
+    def waiting(self, scopes: Collection[str] = SCOPES, timeout: float = -1) -> int | None:
         """Count the reports that wait; None if the disk does not answer in time (seconds)."""
         if not self._lock.acquire(timeout=timeout):
             return None

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from contextlib import suppress
 from datetime import UTC, datetime
 
 _LAST = 253_402_300_799.0  # the end of the year 9999, the last second that `datetime` knows
@@ -27,7 +28,8 @@ def note(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def fail(message: str) -> int:
-    """Print a sentence to stderr; the exit code of something to fix."""
-    note(f"otel-novu: {message}")
-    return 1
+def fail(message: str, code: int = 1) -> int:
+    """Print an error message to stderr, if it can be written; return the exit code, 1: to fix."""
+    with suppress(OSError):
+        note(f"otel-novu: {message}")
+    return code

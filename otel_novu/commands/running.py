@@ -10,10 +10,9 @@ from pathlib import Path
 
 from otel_novu.commands.output import row, utc
 from otel_novu.consent import Decision, read_decision, running_decision
-from otel_novu.exporter import SCOPES
 from otel_novu.settings import Settings
 from otel_novu.state_dir import lock_owner, pid_namespace
-from otel_novu.store import LastAttempt, Store
+from otel_novu.store import SCOPES, LastAttempt, Store
 
 _ELSEWHERE = "set OTEL_NOVU_STATE_DIR to another directory"
 

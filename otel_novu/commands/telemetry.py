@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from otel_novu.commands.output import fail
 from otel_novu.commands.running import Running, decided, facts, print_attempt
 from otel_novu.consent import ADMIN_SETTING, Decision, read_decision
-from otel_novu.exporter import SCOPES
 from otel_novu.settings import Settings, SettingsError
-from otel_novu.store import LastAttempt, Store
+from otel_novu.store import SCOPES, LastAttempt, Store
 
 
 def main(settings: Settings, options: argparse.Namespace) -> int:

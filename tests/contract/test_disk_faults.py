@@ -68,7 +68,7 @@ def test_on_a_full_disk_reports_are_delivered_else_said_to_be_lost(tiny: Case) -
     running = tiny.start()
     running.wait_for("WARNING.*127.0.0.1")
     tiny.stop(running)
-    running.wait_for(r"ERROR \d+ reports .*lost")
+    running.wait_for(r"ERROR Lost, .*: \d+ reports")
 
 
 def test_on_a_read_only_disk_reports_are_delivered_once_under_the_same_id(case: Case) -> None:
