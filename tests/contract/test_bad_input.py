@@ -35,7 +35,7 @@ ERRORS: list[tuple[str, list[str], str]] = [
     ("MONGO_URL", [f"mongo://root:{SECRET}@host", SECRET], "mongodb://"),
     ("MONGO_URL", [f"mongodb://root:{SECRET}@host:{n}/x" for n in ("99999", "port")], "port"),
     ("MONGO_URL", [f"mongodb://root:{SECRET}/x@host/x"], "percent-encode|%2F"),
-    ("MONGO_URL", [f"{URL}?tls=true&tlsCAFile=/nowhere.pem"], "tlsCAFile"),
+    ("MONGO_URL", [f"{URL}?tlsCAFile={p}" for p in ("/nowhere.pem", "/dev/null")], "tlsCAFile"),
     ("MONGO_URL", [f"{URL}?authMechanism=none-such"], "authMechanism"),
     ("OTEL_NOVU_INSTANCE_ID", ["novu-1", URL], "UUID"),
     ("OTEL_NOVU_SPOOL_MAX_AGE", ["1 week", "-1"], "days"),

@@ -221,6 +221,8 @@ def test_check_says_what_is_wrong_and_how_to_fix_it(novu: Case, mongo_url: str) 
     assert "MONGO_URL_FILE" in check(novu, MONGO_URL="")[1]["database"]
     wrong = check(novu, MONGO_URL=mongo_url.replace("root:secret", f"root:{PASSWORD}"))[1]
     assert (list(wrong), "password" in wrong["database"]) == (["database"], True)
+    wrong = check(novu, MONGO_URL=f"{mongo_url}&replicaSet=rs9")[1]
+    assert (list(wrong), "check replicaSet" in wrong["database"]) == (["database"], True)
     ignored = novu("check", MONGO_URL=f"{mongo_url}&conectTimeoutMS=5")
     assert (ignored.returncode, "conectTimeoutMS" in ignored.stdout) == (0, True)
     port = novu.send_nowhere()
