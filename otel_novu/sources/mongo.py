@@ -155,6 +155,7 @@ _BY_TEXT = (
     ("wire version", "the server is too old for the driver: MongoDB 4.4 or newer is needed"),
     ("must be installed|requires pymongo", "a Python package that authMechanism needs is missing"),
     ("full error", "the server steps down or starts: no primary is elected yet"),
+    (r"timed out \(configured timeouts: timeoutMS", TIMED_OUT),  # pymongo before 4.18
     ("match selector", "the server answers, but can't be read; is its replica set initiated?"),
     ("found yet|timed out", "timed out: the server does not answer"),
     ("", f"{_AWAY}it closes the connection; does it want TLS?"),
