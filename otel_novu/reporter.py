@@ -31,13 +31,11 @@ class UsageReader:
     ) -> None:
         self.figures = usage.figures_in_use(delivery=settings.delivery_figures)
         self.failed: Mapping[str, str] = {}  # of the last reading: figures and reasons
-        self._store, self._flag, self._failures, self._ended = store, flag, failures, ended
-        self._timeout = settings.query_timeout
+        self._store, self._failures, self._timeout = store, failures, settings.query_timeout
+        self._cancelled: Callable[[], bool] = lambda: ended() or not flag.enabled
         self._source: UsageSource | None = None
-        if settings.mongo_url is not None:
-            self._source = UsageSource(
-                settings.mongo_url, time.time, lambda: ended() or not flag.enabled, self.figures
-            )
+        if (url := settings.mongo_url) is not None:
+            self._source = UsageSource(url, time.time, self._cancelled, self.figures)
 
     @property
     def has_database(self) -> bool:
@@ -65,7 +63,7 @@ class UsageReader:
             return None
         before = {**self.counts(), **(counts or {})}
         reading, round_ = self._source.read(before, timeout or self._timeout)
-        if self._ended() or not self._flag.enabled:
+        if self._cancelled():
             return None
         self.failed = round_.reasons
         if self.failed:
