@@ -13,7 +13,7 @@ from otel_novu.log import LOG, FailureLog
 from otel_novu.otlp import sender
 from otel_novu.otlp.console import ConsoleSender
 from otel_novu.otlp.outcome import Sender
-from otel_novu.reporter import Reporter
+from otel_novu.reporter import AFTER_BEACON, Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
 from otel_novu.store import SCOPES, Store
@@ -84,7 +84,7 @@ class Exporter:
         self._stopping.set()
         for event in self._wake.values():
             event.set()
-        _join(readers, LAST_READING)
+        _join(readers, AFTER_BEACON + LAST_READING)
         self.delivery.shut_down(LAST_DELIVERY)
         _join([delivery], LAST_DELIVERY)
 

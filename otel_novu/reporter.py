@@ -16,6 +16,9 @@ from otel_novu.store import CreatedCount, Store
 
 Created = Mapping[str, CreatedCount]
 Reading = beacon.BeaconReading | usage.UsageReading
+# Both reports end in the same series `target_info`, which a Prometheus without an out-of-order
+# window takes in the order of time only. The beacon is sent first, so it is read first; seconds.
+AFTER_BEACON = 0.1
 
 
 class UsageReader:
@@ -130,8 +133,11 @@ class Reporter:
         try:
             if scope == "beacon":
                 self._keep(scope, self.read_beacon())
-            elif (found := self.usage.read(timeout)) and not (retry and self.usage.all_failed):
-                self._keep(scope, *found)
+            else:
+                time.sleep(AFTER_BEACON)
+                found = self.usage.read(timeout)
+                if found and not (retry and self.usage.all_failed):
+                    self._keep(scope, *found)
         except Exception as error:  # noqa: BLE001 - no fault may end the readings to come
             reason = type(error).__name__
             self._failures.failed(scope, f"The {scope} report could not be made ({reason}).")

@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from receivers import GrpcAnswer, GrpcSink, HttpSink, answer, hang, partial_success, reset, trickle
 from servers import EXPORTER, ExporterRunner, eventually
-from stack import COLLECTOR_CONFIG, Collector, build
+from stack import COLLECTOR_CONFIG, Collector, OtlpPrometheus, build
 
 from otel_novu.store import Store
 
@@ -158,6 +158,24 @@ def add_backlog(state: Path) -> None:
     store.close()
 
 
+def check_backlog(novu: Case, reason: str) -> None:
+    """Run with a backlog that the receiver rejects; nothing but one line each tells of it."""
+    running = novu.start(**ONE_REPORT)
+    left = HOURS
+    while left:
+        healthy = novu("health --strict", **ONE_REPORT)
+        assert healthy.returncode == 0, (healthy.stderr, running.stderr)
+        left = novu.waiting(BEACON).total() + novu.waiting(USAGE).total()
+    shown = novu("show --last").stdout
+    assert (reason in shown, shown.count("delivered")) == (False, 2)
+    novu.stop(running)
+    log = "\n".join(running.stderr)
+    dropped = re.findall(rf"Dropped (\d+) (\w+) reports: .*{reason}.* later ones", log)
+    assert sorted(dropped) == [(str(HOURS), scope) for scope in (BEACON, USAGE)]
+    # Before this run has a report of its own, it looks as if all were rejected.
+    assert len(running.warnings) <= 4, running.warnings
+
+
 def test_a_backlog_that_is_rejected_by_its_age_is_put_aside_at_once(novu: Case) -> None:
     def refuse_old(connection: socket.socket, ended: Event) -> None:
         times = [point.time for point in otlp_reports.points(sink.reports[-1])]
@@ -168,21 +186,25 @@ def test_a_backlog_that_is_rejected_by_its_age_is_put_aside_at_once(novu: Case) 
     assert novu("once").returncode == 1
     add_backlog(novu.state)
     with novu.send_to(HttpSink(refuse_old)) as sink:
-        running = novu.start(**ONE_REPORT)
-        left = HOURS
-        while left:
-            healthy = novu("health --strict")
-            assert healthy.returncode == 0, healthy.stderr
-            left = novu.waiting(BEACON).total() + novu.waiting(USAGE).total()
-        shown = novu("show --last").stdout
-        assert ("out of bounds" in shown, shown.count("delivered")) == (False, 2)
-        novu.stop(running)
-    # Some are tried before this run has a report of its own that passes.
+        check_backlog(novu, "out of bounds")
     assert len(sink.requests) <= 2 * HOURS + 20
     assert novu.values("novu.spool.dropped")[-1] == 2 * HOURS
-    dropped = re.findall(r"Dropped (\d+) (\w+) reports: .* later ones", "\n".join(running.stderr))
-    assert sorted(dropped) == [(str(HOURS), scope) for scope in (BEACON, USAGE)]
-    assert len(running.warnings) <= 4, running.warnings
+
+
+def test_a_prometheus_that_takes_nothing_late_rejects_a_backlog_once(
+    novu: Case, tmp_path: Path
+) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("{}")  # without an out-of-order window
+    novu.send_nowhere()
+    assert novu("once").returncode == 1
+    add_backlog(novu.state)
+    with OtlpPrometheus(config, binaries=build()) as prometheus:
+        novu.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = prometheus.otlp_http
+        # An empty one would take samples of any age.
+        elsewhere = {"OTEL_NOVU_STATE_DIR": str(tmp_path / "elsewhere")}
+        assert novu("once", **elsewhere).returncode == 0
+        check_backlog(novu, "out of bounds")
 
 
 def test_data_points_that_are_rejected_are_counted_and_the_report_is_not_sent_again(
