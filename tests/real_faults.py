@@ -1,13 +1,12 @@
-"""Real faults for tests: another user, a tiny disk, a read-only one. They need root."""
+"""Another user for tests, which need root for that."""
 
 import os
 import shutil
-import subprocess
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65534
@@ -61,40 +60,3 @@ def open_ground() -> Iterator[Path]:
         yield ground
     finally:
         shutil.rmtree(ground)
-
-
-@contextmanager
-def _mounted(at: Path, *options: str | Path) -> Iterator[Path]:
-    need_root()
-    subprocess.run(["mount", *options, at], check=True)
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", at], check=True)
-
-
-@contextmanager
-def tiny_disk(at: Path, kibibytes: int = 64) -> Iterator[Path]:
-    """Mount a file system of that size."""
-    at.mkdir()
-    with _mounted(at, "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=0700", "tmpfs"):
-        yield at
-
-
-def fill(folder: Path) -> Path:
-    """Leave no byte of the file system of a folder; return the file that takes them."""
-    filling = folder / "filling"
-    with filling.open("wb", buffering=0) as file:
-        for size in (1 << 12, 1):
-            with suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
-    return filling
-
-
-@contextmanager
-def read_only(at: Path) -> Iterator[None]:
-    """Let nobody write below a folder, as on a read-only volume."""
-    with _mounted(at, "--bind", at):
-        subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)
-        yield

@@ -13,10 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from contract.disk import fill, read_only, tiny_disk
 from faults import dice
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_faults import NOBODY, as_nobody, fill, need_root, open_ground, read_only, tiny_disk
+from real_faults import NOBODY, as_nobody, need_root, open_ground
 
 from otel_novu.state_dir import LockedError, StateDirError, lock, lock_owner
 from otel_novu.store import CreatedCount, LastAttempt, Store
@@ -29,7 +30,7 @@ ACTIONS = ["add", "deliver", "reject", "drop", "fill", "empty", "restart"]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    with tiny_disk(tmp_path / "disk") as disk:
+    with tiny_disk(tmp_path / "disk", 64) as disk:
         yield disk
 
 

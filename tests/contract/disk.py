@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from servers import eventually
+
 
 @contextmanager
 def _mounted(at: Path, *options: str) -> Iterator[Path]:
@@ -27,7 +29,9 @@ def tiny_disk(at: Path, kibibytes: int = 256) -> Iterator[Path]:
 def read_only(at: Path) -> Iterator[None]:
     """Let nobody write below a folder, as on a read-only volume."""
     with _mounted(at, "--bind", str(at)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)
+        # Busy while the kernel closes the files of a process that has just ended.
+        remount = ["mount", "-o", "remount,bind,ro", str(at)]
+        eventually(lambda: subprocess.run(remount, check=False).returncode == 0)
         yield
 
 
