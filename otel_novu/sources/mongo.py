@@ -1,6 +1,7 @@
 """MongoDB's driver: the URL that it accepts, its client, and what its exceptions mean."""
 
 import errno
+import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -99,7 +100,7 @@ def _options(query: str) -> tuple[list[str], list[str]]:
         try:
             values |= split_options(option)
         except OSError as error:
-            fault = f"names a file that can't be read ({error.strerror})"
+            fault = f"names a file that can't be read ({os.strerror(error.errno or 0)})"
             raise MongoUrlError(f"MONGO_URL: the option {name} {fault}; {_PEM}") from None
         except (errors.PyMongoError, ValueError, TypeError):
             if connects:
