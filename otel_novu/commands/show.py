@@ -11,6 +11,7 @@ from otel_novu.commands.running import Running, print_attempt
 from otel_novu.commands.startup import NO_DATABASE, check_mongo_url
 from otel_novu.exporter import Exporter
 from otel_novu.identity import INSTANCE_ID, PSEUDONYM_KEY
+from otel_novu.log import plural
 from otel_novu.metrics import usage
 from otel_novu.metrics.beacon import BeaconReading
 from otel_novu.novu_report import Document, beacon_document, delivery_document, usage_document
@@ -36,7 +37,8 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
 def _last(settings: Settings, *, otlp: bool) -> int:
     store = Store.open_read_only(settings.state_dir)
-    attempts = Running(settings, store).last_attempts(time.time())
+    running = Running(settings, store)
+    attempts = running.last_attempts(time.time())
     if not store.readable:
         return fail(f"{store.fault}.")
     for scope in SCOPES:
@@ -47,6 +49,8 @@ def _last(settings: Settings, *, otlp: bool) -> int:
         else:
             print_attempt(attempts[scope])
             _print_points(attempts[scope].body)
+    if waiting := sum(running.waiting()):
+        note(f"{plural(waiting, 'report', 'wait')} for delivery; `otel-novu spool` lists them.")
     return 0
 
 

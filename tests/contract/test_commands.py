@@ -159,7 +159,9 @@ def test_show_last_tells_what_was_sent_when_where_to_and_what_is_due(case: Case)
     port = case.send_nowhere()
     running = case.start(**ONE_REPORT)
     running.wait_for(f"WARNING.*127.0.0.1:{port}")
-    failed = case("show --last").stdout
+    last = case("show --last")
+    failed = last.stdout
+    assert "1 report waits for delivery" in last.stderr
     assert all(word in failed for word in ("not delivered", f"127.0.0.1:{port}", "due     20"))
     status = json.loads(case("telemetry status --json").stdout)
     assert status["last"][BEACON]["next_due"].endswith("Z")
