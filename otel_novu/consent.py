@@ -57,6 +57,7 @@ class TelemetryFlag:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
+        self.switches = 0  # how often it went on or off
         self._stamp: tuple[int, ...] | None = None
         self.decision = read_decision(settings, store)
         self._follow()
@@ -79,6 +80,7 @@ class TelemetryFlag:
         decision = read_decision(self._settings, self._store)
         # What can't be read just now was not changed just now.
         if decision != self.decision and decision.by != BY_UNREADABLE:
+            self.switches += decision.enabled != self.enabled
             self.decision = decision
             LOG.info("Usage figures are %s now, decided by %s.", decision.word, decision.by)
         self._follow()

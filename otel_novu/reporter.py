@@ -60,13 +60,13 @@ class UsageReader:
         """Read all figures within `timeout` seconds; None: OTEL_NOVU_QUERY_TIMEOUT.
 
         Counters go on from those of the store, or from `counts`, and are returned as they are now.
-        Returns None without a database, and if usage figures are off by then.
+        Returns None without a database, and if usage figures were off meanwhile.
         """
         if self._source is None:
             return None
-        before = {**self.counts(), **(counts or {})}
+        switches, before = self._flag.switches, {**self.counts(), **(counts or {})}
         reading, round_ = self._source.read(before, timeout or self._timeout)
-        if self._cancelled():
+        if self._cancelled() or self._flag.switches != switches:
             return None
         self.failed = round_.reasons
         if self.failed:
@@ -97,7 +97,7 @@ class Reporter:
         self.instance = instance_id(settings, store)
         self._key = pseudonym_key(store) if settings.anonymize else None
         self.usage = UsageReader(settings, store, flag, self._failures)
-        self._started, self._schema_dropped = time.time(), 0
+        self._started, self._switches, self._schema_dropped = time.time(), 0, 0
         self._resource = make_resource(
             settings.service_name, self.instance, settings.resource_attributes
         )
@@ -113,12 +113,14 @@ class Reporter:
     def follow_flag(self) -> bool:
         """Let the usage instruments come and go with the flag; return whether they came."""
         self._flag.read()
-        if self._flag.enabled == (self._usage is not None):
+        switches, self._switches = self._switches, self._flag.switches
+        if not self._flag.enabled:
+            if self._usage is not None:
+                self._usage.close()
+                self._usage = None
             return False
         if self._usage is not None:
-            self._usage.close()
-            self._usage = None
-            return False
+            return switches != self._switches
         rows = usage.metrics(self.usage.figures)
         self._usage = ReportBuilder(usage.SCOPE, rows, self._resource, self._started)
         return True
