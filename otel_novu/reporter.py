@@ -34,7 +34,8 @@ class UsageReader:
     ) -> None:
         self.figures = usage.figures_in_use(delivery=settings.delivery_figures)
         self.failed: Mapping[str, str] = {}  # of the last reading: figures and reasons
-        self._store, self._failures, self._timeout = store, failures, settings.query_timeout
+        self._store, self._flag, self._failures = store, flag, failures
+        self._timeout = settings.query_timeout
         self._cancelled: Callable[[], bool] = lambda: ended() or not flag.enabled
         self._source: UsageSource | None = None
         if (url := settings.mongo_url) is not None:
