@@ -85,13 +85,14 @@ class Backend:
                 for at, value in series["values"]
             ]
         command = [str(self.parts.promtool), "push", "metrics", f"--label=job={job}"]
-        subprocess.run(
+        done = subprocess.run(
             [*command, self.prometheus.remote_write],
             input="\n".join([*lines, ""]),
-            stdout=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert done.returncode == 0, f"{done.stderr}\n{self.prometheus.output()[-5000:]}"
 
 
 @contextlib.contextmanager
