@@ -68,6 +68,8 @@ class Otlp:
     ca_file: Path | None
     client_certificate: Path | None
     client_key: Path | None  # None: the key is in the certificate's file
+    # The names of variables, and those for metrics that are set in their place.
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ def read(get: Callable[..., Any], given: Mapping[str, str], cwd: Path) -> Otlp:
         ca_file=get(f"{_PREFIX}CERTIFICATE", lambda file: _check_pem(cwd / file)),
         client_certificate=certificate,
         client_key=key,
+        renamed=tuple((row.name, row.names[0]) for row in VARIABLES if row.names[0] in given),
     )
 
 

@@ -35,7 +35,7 @@ from stack import free_port
 from otel_novu.log import LOG
 from otel_novu.otlp import sender
 from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable, describe
-from otel_novu.settings import Compression, Protocol, Secret
+from otel_novu.settings import Compression, Protocol, Secret, load
 from otel_novu.version import __version__
 
 BODY = b"\x0a\x03any bytes, as they are\x00\xff" * 20
@@ -170,6 +170,22 @@ def test_the_address_of_prometheus_remote_write_is_recognized() -> None:
     with HttpSink(answer(400, b"snappy: corrupt input", "text/plain")) as sink:
         outcome = send(f"{sink.base}/api/v1/write")
     assert "a Prometheus has /api/v1/otlp" in describe(outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (401, "check the token in OTEL_EXPORTER_OTLP_METRICS_HEADERS"),
+        (302, "check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+        (404, "ENDPOINT; it is used as it is; a Prometheus has /api/v1/otlp/v1/metrics"),
+    ],
+)
+def test_a_hint_names_the_variables_that_are_set(status: int, hint: str, tmp_path: Path) -> None:
+    names = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_HEADERS")
+    with HttpSink(answer(status)) as sink:
+        values = f"{sink.base}/api/v1/otlp", "a=b"
+        settings = load(dict(zip(names, values, strict=True)), cwd=tmp_path)
+        assert hint in describe(sender(settings.otlp).send(BODY, 60))
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -51,10 +51,11 @@ def _problem(settings: Settings, store: Store) -> str | None:
 
 
 def _missing_figures(settings: Settings, store: Store) -> str | None:
-    attempt = store.last_attempt("usage")
-    if attempt is None or not Running(settings, store).decision.enabled:
+    reports = [each for each in (store.newest("usage"), store.last_attempt("usage")) if each]
+    last = max(reports, key=lambda report: report.read_at, default=None)
+    if last is None or not Running(settings, store).decision.enabled:
         return None
-    [resource] = json.loads(request_json(attempt.body))["resourceMetrics"]
+    [resource] = json.loads(request_json(last.body))["resourceMetrics"]
     [metrics] = (scope["metrics"] for scope in resource["scopeMetrics"])
     count = len(figures_in_use(delivery=settings.delivery_figures))
     read = next(each for each in metrics if each["name"] == FIGURES_READ)

@@ -20,6 +20,8 @@ def main(settings: Settings, _: argparse.Namespace) -> int:
             LOG.warning("Interrupted; %s for the next start.", plural(on_disk, "report", "wait"))
             raise
         complete = _log_result(settings, exporter)
+        if lost := store.in_memory():
+            LOG.error("Lost, as kept in memory only: %s.", plural(lost, "report"))
         return 0 if complete and decision.by != BY_UNREADABLE else 1
 
 

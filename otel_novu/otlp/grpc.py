@@ -42,6 +42,9 @@ class GrpcSender:
     @suppress_instrumentation()
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Call once, for at most `timeout` seconds; never raises."""
+        return response.named(self._call(body, timeout), self._otlp)
+
+    def _call(self, body: bytes, timeout: float) -> Outcome:
         if timeout <= 0:
             return response.LATE
         try:

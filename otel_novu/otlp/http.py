@@ -18,11 +18,10 @@ from otel_novu.version import __version__
 _MAX_RESPONSE = 64 * 1024
 _MAX_THREADS = 4
 _WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
-_PATHS = "/v1/metrics is added to it; a Prometheus has /api/v1/otlp"
 _HINTS = {
     **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {response.ENDPOINT}"),
     **dict.fromkeys((401, 403), response.CHECK_TOKEN),
-    **dict.fromkeys((404, 405), f"check the path in {response.ENDPOINT}; {_PATHS}"),
+    **dict.fromkeys((404, 405), f"check the path in {response.ENDPOINT}; {response.PATHS}"),
     407: response.PROXY_LOGIN,
     413: "raise max_request_body_size of the collector's OTLP receiver",
     415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
@@ -60,7 +59,7 @@ class HttpSender:
                 thread.start()
                 self._threads.append(thread)
                 thread.join(timeout)
-        return outcomes[-1]
+        return response.named(outcomes[-1], self._otlp)
 
     @suppress_instrumentation()
     def _post(self, body: bytes, timeout: float) -> Outcome:

@@ -4,6 +4,7 @@ import re
 import ssl
 from base64 import b64encode
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -14,12 +15,14 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
-from otel_novu.otlp.outcome import Delivered, Rejected, Retryable
+from otel_novu.otlp.outcome import Delivered, Outcome, Rejected, Retryable
 from otel_novu.settings import Otlp
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CHECK_TOKEN = "check the token in OTEL_EXPORTER_OTLP_HEADERS"  # noqa: S105 - a hint
 SEE_LOG = "see the receiver's log"
+PATHS = "/v1/metrics is added to it; a Prometheus has /api/v1/otlp"
+_OWN_PATH = "it is used as it is; a Prometheus has /api/v1/otlp/v1/metrics"
 LATE = Retryable("no complete answer in time", "OTEL_EXPORTER_OTLP_TIMEOUT sets the limit")
 
 _CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
@@ -94,6 +97,16 @@ def request_headers(otlp: Otlp) -> dict[str, str]:
 
 def _base64(text: str) -> str:
     return b64encode(text.encode(errors="surrogateescape")).decode()
+
+
+def named(outcome: Outcome, otlp: Otlp) -> Outcome:
+    """Return the outcome, its hint with the variables that the user has set."""
+    if isinstance(outcome, Delivered):
+        return outcome
+    hint = outcome.hint
+    for name, own in otlp.renamed:
+        hint = hint.replace(name, own).replace(f"{own}; {PATHS}", f"{own}; {_OWN_PATH}")
+    return replace(outcome, hint=hint)
 
 
 def judge_success(body: bytes, secret: re.Pattern[str], kind: str) -> Delivered | Rejected:

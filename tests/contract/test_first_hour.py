@@ -177,3 +177,17 @@ def test_a_wrong_password_is_one_line_and_no_success(novu: Case, mongo_url: str)
     assert "every report was delivered" not in running.stderr[-1]
     assert "usage report without figures" in running.stderr[-1]
     assert PASSWORD not in done.stderr + "".join(running.stderr)
+
+
+def test_a_report_without_figures_that_waits_is_not_healthy_either(
+    novu: Case, mongo_url: str
+) -> None:
+    assert novu("once").returncode == 0
+    novu.read(mongo_url.replace("root:secret", f"root:{PASSWORD}"))
+    novu.send_nowhere()
+    running = novu.start(**ONE_REPORT)
+    eventually(lambda: novu.waiting("usage").total() == 1)
+    assert novu("health").returncode == 0
+    strict = novu("health --strict")
+    assert (strict.returncode, f"0 of {COUNT} usage figures" in strict.stderr) == (1, True)
+    novu.stop(running)
