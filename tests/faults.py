@@ -4,6 +4,7 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any, Self
@@ -21,10 +22,13 @@ class Switch:
 
     def __init__(self, now: HttpAnswer | None = None) -> None:
         self.now = now
+        self.ends: Callable[[], bool] = lambda: False  # asked at each request
         self._accepted: list[bool] = []
 
     def __call__(self, connection: socket.socket, ended: Event) -> None:
         """Answer as it is now."""
+        if self.ends():
+            self.now = None
         self._accepted.append(self.now is None)
         (self.now or answer())(connection, ended)
 
