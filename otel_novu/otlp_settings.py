@@ -69,7 +69,7 @@ class Otlp:
     client_certificate: Path | None
     client_key: Path | None  # None: the key is in the certificate's file
     # The names of variables, and those for metrics that are set in their place.
-    renamed: tuple[tuple[str, str], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

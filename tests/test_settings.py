@@ -459,13 +459,13 @@ def test_a_name_in_the_env_file_that_is_not_set_is_told_with_its_line(
     tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / ".env"
-    told = "uses a $NAME that is not set (write a literal $ as $$)"
+    unset = "uses a $NAME that is not set (write a literal $ as $$)"
     path.write_text(f"A=1\nB=x$MARK\n{name}=$MARK\n")
     settings = read({}, tmp_path)
-    assert settings.warnings == (f"{path} line 2 {told}", f"{path} line 3 {told}")
+    assert settings.warnings == (f"{path} line 2 {unset}", f"{path} line 3 {unset}")
     assert (settings.mongo_url, settings.to_fix) == (None, frozenset())
     path.write_text(f"{name}=$MARK://MARK\n")
-    assert error({}, tmp_path).endswith(f"; {path} line 1 {told}")
+    assert error({}, tmp_path).endswith(f"; {path} line 1 {unset}")
 
 
 def test_what_a_command_does_not_need_is_not_read(tmp_path: Path) -> None:
