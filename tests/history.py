@@ -7,7 +7,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from stack import (
     ask_prometheus,
     poll,
 )
+from stack_servers import Process
 
 from otel_novu.metrics import beacon
 from otel_novu.metrics import usage as usage_rows
@@ -36,6 +37,19 @@ from otel_novu.report import ReportBuilder, make_resource
 HOUR = 3600.0
 DAY = 24 * HOUR
 PROVIDERS = "integration.count"
+
+
+class UncompactedPrometheus(Prometheus):
+    """Compacts nothing: while it does, once a minute, a query may miss samples that came late."""
+
+    def spawn(self, command: Sequence[str], *more: Any, **named: Any) -> Process:
+        """Start it with the flags that are meant for tests."""
+        flags = [f"--storage.tsdb.{each}-block-duration=30d" for each in ("min", "max")]
+        return super().spawn([*command, *flags], *more, **named)
+
+
+class UncompactedOtlpPrometheus(UncompactedPrometheus, OtlpPrometheus):
+    """The same with an OTLP receiver of its own."""
 
 
 @dataclass

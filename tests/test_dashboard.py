@@ -18,8 +18,17 @@ import pytest
 import rules
 import translation
 import yaml
-from history import DAY, HOUR, Backend, Novu, Reporter, backend
-from stack import OtlpPrometheus, Prometheus, ask_prometheus, build, poll
+from history import (
+    DAY,
+    HOUR,
+    Backend,
+    Novu,
+    Reporter,
+    UncompactedOtlpPrometheus,
+    UncompactedPrometheus,
+    backend,
+)
+from stack import ask_prometheus, build, poll
 
 from otel_novu.metrics.beacon import BEACON
 from otel_novu.metrics.metric import Metric
@@ -319,7 +328,8 @@ def queries_of(titles: Iterable[str]) -> set[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     parts = build()
-    with backend(parts, Prometheus(PROMETHEUS / "prometheus.yml", binaries=parts)) as own:
+    prometheus = UncompactedPrometheus(PROMETHEUS / "prometheus.yml", binaries=parts)
+    with backend(parts, prometheus) as own:
         # An odd minute: reports have no place of their own in the hour.
         made = Stage(own, (time.time() // HOUR - 5) * HOUR + 17 * 60)
         stories = (live_alone, live_as_a_pair, live_as_fifty, live_switched, live_restarted)
@@ -630,7 +640,7 @@ def test_the_dashboard_and_the_alerts_of_a_strategy_answer_without_a_collector(
     file, parts = tmp_path / "prometheus.yml", build()
     file.write_text(yaml.safe_dump(config))
     board = json.loads(translation.dashboard(strategy).read_text())
-    with OtlpPrometheus(file, binaries=parts) as prometheus:
+    with UncompactedOtlpPrometheus(file, binaries=parts) as prometheus:
         own = Backend(prometheus, prometheus, parts, folder / "rules.yml")
         panels = {panel["title"]: panel for panel in panels_of(board)}
         stage = Stage(own, (time.time() // HOUR - 5) * HOUR + 17 * 60, panels)
