@@ -28,7 +28,6 @@ class Delivery:
     timeout: float  # for one attempt
     scopes: Callable[[], tuple[str, ...]]  # that may be sent now
     next_due: Callable[[str], float | None]  # the Unix time of a scope's next report
-    now: Callable[[], float]  # the wall clock, Unix time
     failures: FailureLog
     on_delivered: Callable[[], None] = lambda: None  # called when nothing waits any more
     rejected_points: int = 0  # data points that the receiver said it rejected
@@ -98,7 +97,7 @@ class Delivery:
         dropped: list[Rejected] = []
         while True:
             outcome, rejected = self._try(scope)
-            # The receiver has accepted a later one: these are rejected for what they are.
+            # The receiver has accepted a later one, so the fault lies in these reports.
             late = [each for each in rejected if each[0].id < self._passed.get(scope, 0)]
             for report, reason in late:
                 self.store.reject_report(report, reason.reason)
@@ -153,10 +152,10 @@ class Delivery:
                 self._passed[scope] = report.id
         elif isinstance(outcome, Retryable):
             self._log_failed(scope, outcome)
-        # What becomes of an older report says nothing of how the newest one fared.
+        # The last attempt is that of the newest report.
         if newest:
             self.outcomes[scope] = outcome
-            times = (report.read_at, self.now(), self.next_due(scope))
+            times = (report.read_at, time.time(), self.next_due(scope))
             self.store.save_last_attempt(LastAttempt(scope, *times, endpoint, result, report.body))
 
     def _log_failed(self, scope: str, outcome: Rejected | Retryable) -> None:

@@ -42,7 +42,6 @@ class Exporter:
             timeout=settings.otlp.timeout,
             scopes=lambda: self.flag.scopes() if self.destination else (),
             next_due=self.next_due,
-            now=time.time,
             failures=self.failures,
             on_delivered=self._log_delivered,
         )

@@ -105,18 +105,18 @@ def test_promtool_accepts_the_files_and_every_alert_fires_as_it_must(command: st
 def test_the_alerts_of_another_strategy_fire_as_those_of_the_default(
     name: str, strategy: str, tmp_path: Path
 ) -> None:
-    speller = translation.Speller(strategy)
+    translator = translation.Translator(strategy)
 
-    def spelt(node: Any, key: str = "") -> Any:
+    def translated(node: Any, key: str = "") -> Any:
         if isinstance(node, dict):
-            return {speller.plain(name): spelt(value, name) for name, value in node.items()}
+            return {translator.plain(name): translated(value, name) for name, value in node.items()}
         if isinstance(node, list):
-            return [spelt(value, key) for value in node]
-        spell = speller.query if key in {"series", "expr", "labels"} else speller.plain
-        return spell(node) if isinstance(node, str) else node
+            return [translated(value, key) for value in node]
+        translate = translator.query if key in {"series", "expr", "labels"} else translator.plain
+        return translate(node) if isinstance(node, str) else node
 
     shutil.copytree(translation.folder(strategy), tmp_path, dirs_exist_ok=True)
-    (tmp_path / name).write_text(yaml.safe_dump(spelt(read_yaml(name))))
+    (tmp_path / name).write_text(yaml.safe_dump(translated(read_yaml(name))))
     done = promtool(tmp_path, f"test rules {name}")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -43,15 +43,15 @@ def files() -> Iterator[tuple[Path, str]]:
     """Yield the files and their texts."""
     board = json.loads(novu_dashboard.to_json())
     for strategy in STRATEGIES:
-        speller = Speller(strategy)
-        yield dashboard(strategy), json.dumps(speller.board(board)) + "\n"
+        translator = Translator(strategy)
+        yield dashboard(strategy), json.dumps(translator.board(board)) + "\n"
         for name in ("rules.yml", "alerts.yml"):
             groups = (folder(DEFAULT) / name).read_text().partition("\ngroups:\n")[2]
-            yield folder(strategy) / name, _HEAD.format(strategy) + speller.query(groups)
+            yield folder(strategy) / name, _HEAD.format(strategy) + translator.query(groups)
 
 
-class Speller:
-    """Spells what is written for the default; a dotted name is quoted, and inside the braces."""
+class Translator:
+    """Translates from the default; a dotted name is quoted, and inside the braces."""
 
     def __init__(self, strategy: str) -> None:
         self._dots, self._suffixes = strategy.startswith("No"), strategy.endswith("WithSuffixes")
@@ -63,7 +63,7 @@ class Speller:
         self._figures = {figure.replace(".", "_"): figure for figure in figures}
 
     def query(self, text: str) -> str:
-        """Spell PromQL, also inside YAML."""
+        """Translate PromQL, also inside YAML."""
         text = re.sub(r"\$labels\.(\w+)", self._template, text)
         text = _replace(text, self._figures, '(?<=["|(])', '(?=["|)])')
         text = _replace(text, self._names, '(?<=["|])', "")  # inside a regular expression
@@ -73,11 +73,11 @@ class Speller:
         return self._patterns(text)
 
     def plain(self, text: str) -> str:
-        """Spell labels and figures outside of PromQL."""
+        """Translate labels and figures outside of PromQL."""
         return _replace(text, self._labels | self._figures, r"\b", r"\b")
 
     def board(self, node: object, key: str = "") -> object:
-        """Spell a dashboard."""
+        """Translate a dashboard."""
         if isinstance(node, dict):
             return {self.plain(name): self.board(value, name) for name, value in node.items()}
         if isinstance(node, list):
@@ -102,7 +102,7 @@ class Speller:
         return f'index $labels "{label}"' if label else found[0]
 
     def _patterns(self, text: str) -> str:
-        """Spell the regular expressions of rules.py."""
+        """Translate the regular expressions of rules.py."""
         if not self._suffixes:
             text = text.replace(')_total"', ')"')
         if self._dots:

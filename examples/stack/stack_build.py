@@ -31,8 +31,7 @@ PROMETHEUS_VERSION = "v0.316.0"  # of the Go module; the release is 3.16.0
 SUITES = ("forky", "sid")
 POSTGRES_BIN = "/usr/lib/postgresql/18/bin/"
 DEBIAN_PACKAGES = ("postgresql-18-documentdb", "prometheus")
-SECONDS = {"debian": 60, "ferretdb": 60, "collector": 180, "actionlint": 30}
-SECONDS["prometheus"] = 180
+SECONDS = {"debian": 60, "ferretdb": 60, "collector": 180, "prometheus": 180, "actionlint": 30}
 
 # Test data need not survive a power cut. DocumentDB counts a collection by PostgreSQL's row
 # statistics, and exactly where there are none. Other sessions update these up to ten seconds late,

@@ -67,7 +67,7 @@ class GrpcSender:
     def _channel(self) -> grpc.Channel:
         gzip = self._otlp.compression is Compression.GZIP
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
-        # gRPC itself reads other variables than the rest of the world.
+        # By itself, gRPC reads only some of the proxy variables.
         proxy = response.proxy_for(self.endpoint, "http")
         options = (
             *_OPTIONS,
@@ -88,7 +88,8 @@ class GrpcSender:
         if code == "DEADLINE_EXCEEDED":
             return response.LATE
         if code == "UNAVAILABLE" and _NO_CONNECTION.match(details):
-            if response.proxy_for(self.endpoint, "http"):  # only that is connected to, and resolved
+            # Behind a proxy only the proxy is resolved and connected to.
+            if response.proxy_for(self.endpoint, "http"):
                 details = re.sub("refused|resol", "ProxyError", details)
             return response.find_fault(details, self.endpoint)
         message = response.printable(details, self._secret)

@@ -97,13 +97,14 @@ class HttpSender:
         if status // 100 == 2:  # noqa: PLR2004 - success
             return response.judge_success(body, self._secret, kind)
         message = response.printable(response.error_message(body, kind), self._secret)
-        internal = response.is_internal(body, kind)
         reason = f'HTTP {status}: "{message}"' if message else f"HTTP {status}"
-        # The specification has 429, 502, 503 and 504; a report outlives what causes a 500, too,
-        # unless that is a collector's, whose Prometheus rejects the report: as INTERNAL over gRPC.
+        # The specification has 429, 502, 503 and 504. A report outlives what causes a 500, too, but
+        # not the 500 of a collector whose Prometheus rejects the report: it stays the same.
         retryable = status in (408, 429) or status // 100 == 5  # noqa: PLR2004 - server errors
-        if not retryable or (status == HTTPStatus.INTERNAL_SERVER_ERROR and internal):
-            # Remote write, and no OTLP: its complaints lead nowhere.
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            retryable = not response.is_internal(body, kind)
+        if not retryable:
+            # Prometheus' remote write does not say that it takes no OTLP.
             remote_write = "/api/v1/write" in self.endpoint
             return Rejected(reason, _HINTS.get(404 if remote_write else status, response.SEE_LOG))
         delay = None

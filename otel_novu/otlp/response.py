@@ -33,7 +33,7 @@ PROXY_LOGIN = "add user name and password to the URL in HTTP_PROXY, HTTPS_PROXY 
 _PORT = f"check {ENDPOINT}: the port is 4318 for HTTP, 4317 for gRPC"
 _SCHEME = f"check http:// or https:// in {ENDPOINT}"
 _CLOSED = f"{_SCHEME}, the port (4318 for HTTP, 4317 for gRPC), and {_CERTIFICATE}"
-# How http.client and gRPC say it.
+# A refused CONNECT, in the words of http.client and of gRPC.
 _TUNNEL = re.compile("(?:Tunnel connection failed: |proxy returned response code )([0-9]{3})")
 # What to look for in names of exceptions and in what OpenSSL and gRPC say; reason; hint.
 _FAULTS = (
@@ -56,7 +56,7 @@ _FAULTS = (
 PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _KINDS = (PROTOBUF, _JSON, "application/protobuf", "application/octet-stream", "")
 _PAGE = Rejected("a web page, not an OTLP response", f"is {ENDPOINT} the collector's address?")
-# Collectors and gateways that answer `OK` in their own way have the report all the same.
+# Some gateways answer 2xx in their own words. They have the report.
 _NOT_OTLP = Delivered(message="the response is not OTLP")
 _SHORTEST_SECRET = 4  # a tenant's id may be `1`, but not every 1 is secret then
 
@@ -134,7 +134,7 @@ def error_message(body: bytes, kind: str) -> str:
 
 
 def is_internal(body: bytes, kind: str) -> bool:
-    """Return whether this is a google.rpc.Status INTERNAL: so a collector says "permanent"."""
+    """Return whether this is a google.rpc.Status INTERNAL: a collector's permanent error."""
     with suppress(DecodeError):
         return kind == PROTOBUF and bool(Status.FromString(body).code == INTERNAL)
     return False

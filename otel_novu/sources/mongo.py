@@ -185,14 +185,17 @@ def _servers(database: Database[Document]) -> dict[_Address, Exception | None]:
     return {address: server.error for address, server in found.items()}
 
 
+def _by_text(text: str) -> str:
+    return next(reason for pattern, reason in _BY_TEXT if re.search(pattern, text))
+
+
 def _unreached(members: Mapping[_Address, Exception | None]) -> str:
     """Say which members a server named that are not in the URL, and why the first one fails."""
     names = ", ".join(f"{host}:{port}" for host, port in sorted(members))
     text = str(members[min(members)] or "found yet")
-    cause = next(reason for pattern, reason in _BY_TEXT if re.search(pattern, text))
     return (
         f"the server answered, but {names} of its replica set can't be reached "
-        f"({cause.removeprefix(_AWAY)}); correct that, or name one server and add "
+        f"({_by_text(text).removeprefix(_AWAY)}); correct that, or name one server and add "
         "directConnection=true"
     )
 
@@ -206,6 +209,5 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, errors.OperationFailure):
         return _BY_CODE.get(error.code or 0, f"the server refused (code {error.code})")
     if isinstance(error, errors.AutoReconnect | errors.ConfigurationError):
-        text = str(error)
-        return next(reason for pattern, reason in _BY_TEXT if re.search(pattern, text))
+        return _by_text(str(error))
     return f"unexpected {type(error).__name__}"
