@@ -13,7 +13,7 @@ from otel_novu.log import LOG, FailureLog
 from otel_novu.otlp import sender
 from otel_novu.otlp.console import ConsoleSender
 from otel_novu.otlp.outcome import Sender
-from otel_novu.reporter import AFTER_BEACON, Reporter
+from otel_novu.reporter import BEACON_WAIT, Reporter
 from otel_novu.schedule import Schedule, boot_time
 from otel_novu.settings import Settings
 from otel_novu.store import SCOPES, Store
@@ -75,7 +75,9 @@ class Exporter:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         instance, interval = self.reporter.instance, self._settings.interval
         self._schedules = {scope: Schedule(instance, interval, time.time()) for scope in SCOPES}
-        readers = [self._start(partial(self._read_periodically, scope), scope) for scope in SCOPES]
+        delay = random.uniform(0, MAX_START_DELAY)  # noqa: S311 - spreads load
+        read = self._read_periodically
+        readers = [self._start(partial(read, scope, delay), scope) for scope in SCOPES]
         delivery = self._start(self.delivery.run, "delivery")
         while (number := signal.sigwait(_SIGNALS)) == signal.SIGHUP:
             self._look_now()
@@ -83,7 +85,7 @@ class Exporter:
         self._stopping.set()
         for event in self._wake.values():
             event.set()
-        _join(readers, AFTER_BEACON + LAST_READING)
+        _join(readers, BEACON_WAIT + LAST_READING)
         self.delivery.shut_down(LAST_DELIVERY)
         _join([delivery], LAST_DELIVERY)
 
@@ -113,10 +115,10 @@ class Exporter:
         self._wake["usage"].set()
         self.delivery.wake()
 
-    def _read_periodically(self, scope: str) -> None:
+    def _read_periodically(self, scope: str, delay: float) -> None:
         """Report at the start, at every due time, when switched on, and at the end."""
         schedule, wake, failed = self._schedules[scope], self._wake[scope], 0
-        self._stopping.wait(random.uniform(0, MAX_START_DELAY))  # noqa: S311 - spreads load
+        self._stopping.wait(delay)
         retry_at, report_now = float("inf"), True
         while not self._stopping.is_set():
             report_now |= scope == "usage" and self.reporter.follow_flag()

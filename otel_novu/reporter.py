@@ -1,5 +1,6 @@
 """Makes the report of a scope: reads, encodes, and keeps it until it is delivered."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -17,8 +18,9 @@ from otel_novu.store import CreatedCount, Store
 Created = Mapping[str, CreatedCount]
 Reading = beacon.BeaconReading | usage.UsageReading
 # Both reports end in the same series `target_info`, which a Prometheus without an out-of-order
-# window takes in the order of time only. The beacon is sent first, so it is read first; seconds.
-AFTER_BEACON = 0.1
+# window takes in the order of time only. The beacon is sent first, so usage figures are read after
+# it; they wait for it for so many seconds.
+BEACON_WAIT = 1.0
 
 
 class UsageReader:
@@ -104,6 +106,7 @@ class Reporter:
         )
         self._beacon = ReportBuilder(beacon.SCOPE, beacon.BEACON, self._resource, self._started)
         self._usage: ReportBuilder[usage.UsageReading] | None = None
+        self._beacon_kept = threading.Event()
 
     def scopes(self) -> tuple[str, ...]:
         """Name the scopes that make reports now."""
@@ -136,8 +139,10 @@ class Reporter:
         try:
             if scope == "beacon":
                 self._keep(scope, self.read_beacon())
+                self._beacon_kept.set()
             else:
-                time.sleep(AFTER_BEACON)
+                self._beacon_kept.wait(BEACON_WAIT)
+                self._beacon_kept.clear()
                 found = self.usage.read(timeout)
                 if found and not (retry and self.usage.all_failed):
                     self._keep(scope, *found)

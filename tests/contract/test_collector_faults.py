@@ -137,7 +137,7 @@ HOUR, HOURS = 3600, 100
 
 def add_backlog(state: Path) -> None:
     """Copy the reports that wait: one for each of the last hours, the latest two hours ago."""
-    store = Store.open(state)
+    store = Store(state)
     for report in list(store.reports((BEACON, USAGE))):
         for hours in range(HOURS + 1, 1, -1):
             request = ExportMetricsServiceRequest.FromString(report.body)
@@ -149,17 +149,18 @@ def add_backlog(state: Path) -> None:
             body, read_at = request.SerializeToString(), report.read_at - hours * HOUR
             store.add_report(report.scope, read_at, body, oldest=0.0, max_bytes=1e9)
         store.delete_report(report)
-    store.close()
 
 
 def check_backlog(novu: Case, reason: str) -> None:
     """Run with a backlog that the receiver rejects; nothing but one line each tells of it."""
     running = novu.start(**ONE_REPORT)
-    left = HOURS
-    while left:
+
+    def left() -> int:
         healthy = novu("health --strict", **ONE_REPORT)
         assert healthy.returncode == 0, (healthy.stderr, running.stderr)
-        left = novu.waiting(BEACON).total() + novu.waiting(USAGE).total()
+        return novu.waiting(BEACON).total() + novu.waiting(USAGE).total()
+
+    eventually(left, lambda waiting: not waiting)
     shown = novu("show --last").stdout
     assert (reason in shown, shown.count("delivered")) == (False, 2)
     novu.stop(running)
@@ -183,6 +184,17 @@ def test_a_backlog_that_is_rejected_by_its_age_is_put_aside_at_once(novu: Case) 
         check_backlog(novu, "out of bounds")
     assert len(sink.requests) <= 2 * HOURS + 20
     assert novu.values("novu.spool.dropped")[-1] == 2 * HOURS
+
+
+def test_a_usage_report_is_never_older_than_the_beacon_that_is_sent_before_it(novu: Case) -> None:
+    """Both end in the series `target_info`, which a Prometheus takes in the order of time only."""
+    for starts in range(1, 6):
+        running = novu.start(**ONE_REPORT)
+        novu.sink.wait_for(4 * starts - 2)
+        novu.stop(running)
+    beacons, usage = novu.times(BEACON), novu.times(USAGE)
+    assert len(beacons) == len(usage) == 10
+    assert [b <= u for b, u in zip(beacons, usage, strict=True)] == [True] * 10
 
 
 def test_a_prometheus_that_takes_nothing_late_rejects_a_backlog_once(
