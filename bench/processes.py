@@ -87,7 +87,7 @@ def ready(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a process that has to count the hour, in a home of its own."""
     with tempfile.TemporaryDirectory(prefix="otel-novu-bench-") as home:
         state, path = f"{home}/state", os.environ.get("PATH", os.defpath)
-        store, url = Store.open(Path(state)), environment["MONGO_URL"]
+        store, url = Store(Path(state)), environment["MONGO_URL"]
         store.created(address(Secret(url)))
         store.save_created(counters(url))
         yield {"PATH": path, "HOME": home, "OTEL_NOVU_STATE_DIR": state, **environment}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from otel_novu.state_dir import StateDirError, check_directory, make_directory
 
@@ -42,6 +42,7 @@ class Database:
 
     Changes that the disk does not take wait in memory for the next write; no method raises for
     that. Of a file that is missing or can't be read, all but the reports is known from before.
+    No connection is open between two transactions. StateDirError: others may write to the file.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
@@ -59,19 +60,6 @@ class Database:
         for table in self._known:
             if self.readable:
                 self._table(table)
-
-    @classmethod
-    def open(cls, directory: Path) -> Self:
-        """Open the file, creating it if it is missing; StateDirError: others may write to it."""
-        return cls(directory)
-
-    @classmethod
-    def open_read_only(cls, directory: Path) -> Self:
-        """Open the file as `open` does, but create and store nothing."""
-        return cls(directory, read_only=True)
-
-    def close(self) -> None:
-        """Do nothing: no connection is open between two transactions."""
 
     def stamp(self) -> tuple[int, ...] | None:
         """Return what changes with the file; None if it is missing or has just changed."""

@@ -74,13 +74,13 @@ class UsageHandle(AbstractContextManager["UsageHandle"]):
         self.reading: usage.UsageReading | None = None
         self._interval, self._process = interval, os.getpid()
         self._closed, self._lock = threading.Event(), ExitStack()
-        self._store = Store.open(settings.state_dir)
+        self._store = Store(settings.state_dir)
         try:
             self._lock.enter_context(lock(settings.state_dir, "embedded"))
         except LockedError as error:
             # Two processes must not advance the same counters.
             LOG.warning("%s; the created counters are kept in memory.", error)
-            self._store = Store.open_read_only(settings.state_dir)
+            self._store = Store(settings.state_dir, read_only=True)
         flag, ended = TelemetryFlag(settings, self._store), self._closed.is_set
         self._reader = UsageReader(settings, self._store, flag, FailureLog(), ended=ended)
         self._counted = self._reader.counts()
@@ -142,12 +142,12 @@ def _subtract(values: Mapping[str, Values], counted: Created) -> dict[str, Value
 
 
 def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
-    store = Store.open(settings.state_dir)
+    store = Store(settings.state_dir)
     key = pseudonym_key(store) if settings.anonymize else None
 
     @lru_cache(maxsize=1)  # one collection calls the callback of each instrument
     def read(_second: int) -> beacon.BeaconReading:
-        enabled = read_decision(settings, Store.open_read_only(settings.state_dir)).enabled
+        enabled = read_decision(settings, Store(settings.state_dir, read_only=True)).enabled
         host = read_host()
         host = host if key is None else pseudonymize(host, key)
         return beacon.BeaconReading(time.time(), host, enabled)

@@ -191,7 +191,8 @@ def test_the_next_report_is_due_after_now_however_long_the_collector_is_away(
 ) -> None:
     due = int(time.time() - late * 3600)
     attempt = LastAttempt("beacon", due - 3600.0, due - 3600.0, due, "there", "not delivered", b"")
-    with closing(Store.open(case.state)) as store, lock(case.state, "run"):
+    store = Store(case.state)
+    with lock(case.state, "run"):
         store.save_last_attempt(attempt)
         texts = case("show --last").stdout, case("telemetry status").stdout
         [shown] = {time for text in texts for time in re.findall(r"next due +(\S+)", text)}

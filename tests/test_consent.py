@@ -47,7 +47,7 @@ def test_a_running_exporter_follows_the_admin_setting_and_others_see_its_decisio
     tmp_path: Path,
 ) -> None:
     tmp_path.chmod(0o700)
-    store, other = Store.open(tmp_path), Store.open(tmp_path)
+    store, other = Store(tmp_path), Store(tmp_path)
     flag = TelemetryFlag(settings(tmp_path), store)
     assert (flag.enabled, flag.scopes()) == (True, ("beacon", "usage"))
     assert other.set(ADMIN_SETTING, "off")
@@ -55,5 +55,3 @@ def test_a_running_exporter_follows_the_admin_setting_and_others_see_its_decisio
     assert (flag.enabled, flag.scopes()) == (False, ("beacon",))
     seen = running_decision(other)
     assert seen == Decision(enabled=False, by="the admin setting")
-    store.close()
-    other.close()

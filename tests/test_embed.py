@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -182,8 +181,8 @@ def test_with_the_flag_off_nothing_is_observed_and_nobody_knocks_at_the_database
             assert otlp_reports.value(found, "novu.usage.enabled") == 0
             assert application.usage() == []
         assert database.connections == 0
-    with closing(Store.open_read_only(state_dir)) as store:
-        assert store.created("any/database") == {}
+    store = Store(state_dir, read_only=True)
+    assert store.created("any/database") == {}
 
 
 def test_usage_comes_and_goes_with_the_admin_setting(
@@ -191,10 +190,8 @@ def test_usage_comes_and_goes_with_the_admin_setting(
 ) -> None:
     assert novu.name
     used = settings(MONGO_URL=mongo_url)
-    with (
-        otel_novu.register_usage(application.provider, settings=used),
-        closing(Store.open(used.state_dir)) as store,
-    ):
+    store = Store(used.state_dir)
+    with otel_novu.register_usage(application.provider, settings=used):
         eventually(application.usage)
         store.set(ADMIN_SETTING, "off")
         eventually(application.usage, lambda found: not found)
@@ -299,8 +296,8 @@ def test_beside_a_running_exporter_the_counters_are_kept_in_memory(
             eventually(application.usage)
             assert otlp_reports.value(application.usage(), "novu.user.created") == 0
         running.terminate()
-    with closing(Store.open_read_only(used.state_dir)) as store:
-        assert store.created("any/database") == {}
+    store = Store(used.state_dir, read_only=True)
+    assert store.created("any/database") == {}
     [line] = [record.getMessage() for record in caplog.records if record.name == LOG.name]
     assert f"process {running.pid} (otel-novu run)" in line
     assert line.endswith("the created counters are kept in memory.")
@@ -314,10 +311,10 @@ def test_a_delta_reader_sends_what_was_created_since_the_registration_once(
         "user.created": CreatedCount(5000, since=1, until=int(now) - 600),
         "message.created": CreatedCount(0, since=1, until=int(now) - 600, by={labels: 700}),
     }
-    with closing(Store.open(used.state_dir)) as store:
-        assert used.mongo_url
-        store.created(address(used.mongo_url))
-        store.save_created(persisted)
+    store = Store(used.state_dir)
+    assert used.mongo_url
+    store.created(address(used.mongo_url))
+    store.save_created(persisted)
     # While the application was down.
     made = datetime.fromtimestamp(now - 300, UTC)
     database["users"].insert_one({"_id": ObjectId.from_datetime(made)})
@@ -336,8 +333,8 @@ def test_a_delta_reader_sends_what_was_created_since_the_registration_once(
     first, restarted = run_once(), run_once()
     assert [each["novu.user.created"].value for each in (first, restarted)] == [1, 0]
     assert [each["novu.message.created"].value for each in (first, restarted)] == [0, 0]
-    with closing(Store.open_read_only(used.state_dir)) as store:
-        assert store.created(address(used.mongo_url))["user.created"].total == 5001
+    store = Store(used.state_dir, read_only=True)
+    assert store.created(address(used.mongo_url))["user.created"].total == 5001
 
 
 @pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])

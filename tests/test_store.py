@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -35,9 +35,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def store(state_dir: Path) -> Iterator[Store]:
-    with closing(Store.open(state_dir)) as store:
-        yield store
+def store(state_dir: Path) -> Store:
+    return Store(state_dir)
 
 
 def add(store: Store, number: int, size: int = 0, max_bytes: int = 2**26) -> bool:
@@ -50,12 +49,12 @@ def waiting(store: Store) -> list[int]:
 
 
 def write(directory: Path, *numbers: int) -> None:
-    with closing(Store.open(directory)) as store:
-        store.get_or_create("instance_id", lambda: "the id")
-        assert store.set("telemetry", "off")
-        store.created("host/novu-db")
-        assert store.save_created(COUNTS)
-        assert all(add(store, number) for number in numbers)
+    store = Store(directory)
+    store.get_or_create("instance_id", lambda: "the id")
+    assert store.set("telemetry", "off")
+    store.created("host/novu-db")
+    assert store.save_created(COUNTS)
+    assert all(add(store, number) for number in numbers)
 
 
 def contents(directory: Path) -> dict[str, bytes | None]:
@@ -77,23 +76,23 @@ def python(code: str, path: Path) -> subprocess.Popen[str]:
 
 def test_everything_is_there_again_after_a_restart(tmp_path: Path) -> None:
     directory = tmp_path / "parent" / "state"
-    with closing(Store.open(directory)) as store:
-        assert store.get_or_create("instance_id", lambda: "first") == "first"
-        assert store.set("telemetry", "off")
-        assert store.created("host/novu-db") == {}
-        assert store.add_report("usage", 1.0, b"x", oldest=0.0, max_bytes=99, created=COUNTS)
-        store.save_last_attempt(ATTEMPT)
+    store = Store(directory)
+    assert store.get_or_create("instance_id", lambda: "first") == "first"
+    assert store.set("telemetry", "off")
+    assert store.created("host/novu-db") == {}
+    assert store.add_report("usage", 1.0, b"x", oldest=0.0, max_bytes=99, created=COUNTS)
+    store.save_last_attempt(ATTEMPT)
     with closing(sqlite3.connect(directory / "state.db")) as db, db:
         db.execute("UPDATE report SET id = 1 << 62")  # by a clock that was ahead
     (tmp_path / "link").symlink_to(directory)
-    with closing(Store.open(tmp_path / "link")) as store:
-        assert store.get_or_create("instance_id", lambda: "second") == "first"
-        assert store.read("telemetry") == ("off", True)
-        assert store.created("host/novu-db") == COUNTS
-        assert (add(store, 2), waiting(store)) == (True, [1, 2])
-        assert (store.last_attempt("usage"), store.last_attempt("beacon")) == (ATTEMPT, None)
-        assert store.set("telemetry", None)
-        assert (store.get("telemetry"), store.fault) == (None, None)
+    store = Store(tmp_path / "link")
+    assert store.get_or_create("instance_id", lambda: "second") == "first"
+    assert store.read("telemetry") == ("off", True)
+    assert store.created("host/novu-db") == COUNTS
+    assert (add(store, 2), waiting(store)) == (True, [1, 2])
+    assert (store.last_attempt("usage"), store.last_attempt("beacon")) == (ATTEMPT, None)
+    assert store.set("telemetry", None)
+    assert (store.get("telemetry"), store.fault) == (None, None)
     assert directory.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
 
@@ -151,70 +150,68 @@ def test_reports_wait_in_the_order_of_reading_whatever_happens(disk: Path) -> No
         with tempfile.TemporaryDirectory(dir=disk) as folder:
             model: list[int] = []
             (filling := disk / "filling").unlink(missing_ok=True)
-            store = Store.open(Path(folder))
+            store = Store(Path(folder))
             for number, action in enumerate(actions, 1):
                 if action == "fill":
                     fill(disk)
                 elif action == "empty":
                     filling.unlink(missing_ok=True)
                 elif action == "restart" and store.set("room", "yes"):
-                    store.close()
-                    store = Store.open(Path(folder))
+                    store = Store(Path(folder))
                 act(store, model, action, number)
                 assert waiting(store) == model
                 assert store.waiting() == len(model)
-            store.close()
 
     check()
 
 
 def test_on_a_full_disk_reports_wait_in_memory_in_order_until_there_is_room(disk: Path) -> None:
     write(disk, 1, 2)
-    with closing(Store.open(disk)) as store:
-        for first in (3, 6):
-            filling = fill(disk)
-            assert (add(store, first), add(store, first + 1)) == (False, False)
-            assert (store.fault is None, store.set("telemetry", "on")) == (False, False)
-            store.delete_report(next(store.reports(BOTH)))  # the disk does not delete it now
-            assert waiting(store)[0] == first // 3 + 1
-            filling.unlink()
-            assert add(store, first + 2)
-            assert store.in_memory() == 0
-    with closing(Store.open(disk)) as store:
-        assert (waiting(store), store.get("telemetry")) == ([3, 4, 5, 6, 7, 8], "off")
+    store = Store(disk)
+    for first in (3, 6):
+        filling = fill(disk)
+        assert (add(store, first), add(store, first + 1)) == (False, False)
+        assert (store.fault is None, store.set("telemetry", "on")) == (False, False)
+        store.delete_report(next(store.reports(BOTH)))  # the disk does not delete it now
+        assert waiting(store)[0] == first // 3 + 1
+        filling.unlink()
+        assert add(store, first + 2)
+        assert store.in_memory() == 0
+    store = Store(disk)
+    assert (waiting(store), store.get("telemetry")) == ([3, 4, 5, 6, 7, 8], "off")
 
 
 def test_a_first_start_on_a_full_disk_uses_the_disk_when_there_is_room(disk: Path) -> None:
     filling = fill(disk)
-    with closing(Store.open(disk)) as store:
-        assert (store.fault is None, store.readable) == (False, True)
-        assert store.get_or_create("instance_id", lambda: "first") == "first"
-        store.created("host/novu-db")
-        assert (store.save_created(COUNTS), add(store, 1)) == (False, False)
-        filling.unlink()
-        assert add(store, 2)
-    with closing(Store.open(disk)) as store:
-        assert (waiting(store), store.get("instance_id")) == ([1, 2], "first")
-        assert store.created("host/novu-db") == COUNTS
+    store = Store(disk)
+    assert (store.fault is None, store.readable) == (False, True)
+    assert store.get_or_create("instance_id", lambda: "first") == "first"
+    store.created("host/novu-db")
+    assert (store.save_created(COUNTS), add(store, 1)) == (False, False)
+    filling.unlink()
+    assert add(store, 2)
+    store = Store(disk)
+    assert (waiting(store), store.get("instance_id")) == ([1, 2], "first")
+    assert store.created("host/novu-db") == COUNTS
 
 
 def test_reports_in_memory_are_bounded_and_keep_their_identity_on_disk(disk: Path) -> None:
-    with closing(Store.open(disk)) as store:
-        filling = fill(disk)
-        for number in range(1, 101):
-            add(store, number, size=1000, max_bytes=5500)
-        assert (waiting(store), store.dropped) == ([96, 97, 98, 99, 100], 95)
-        sending = next(store.reports(BOTH))
-        filling.unlink()
-        assert add(store, 101)
-        store.delete_report(sending)
-        assert waiting(store) == [97, 98, 99, 100, 101]
+    store = Store(disk)
+    filling = fill(disk)
+    for number in range(1, 101):
+        add(store, number, size=1000, max_bytes=5500)
+    assert (waiting(store), store.dropped) == ([96, 97, 98, 99, 100], 95)
+    sending = next(store.reports(BOTH))
+    filling.unlink()
+    assert add(store, 101)
+    store.delete_report(sending)
+    assert waiting(store) == [97, 98, 99, 100, 101]
 
 
 def test_on_a_read_only_disk_a_copy_in_memory_is_used(state_dir: Path) -> None:
     write(state_dir, 1, 2)
     with read_only(state_dir):
-        store = Store.open(state_dir)
+        store = Store(state_dir)
         assert (store.fault is None, store.set("telemetry", "on")) == (False, False)
         assert (store.get("telemetry"), store.get("instance_id")) == ("off", "the id")
         assert store.created("host/novu-db") == COUNTS
@@ -222,9 +219,8 @@ def test_on_a_read_only_disk_a_copy_in_memory_is_used(state_dir: Path) -> None:
         store.delete_report(next(store.reports(BOTH)))
         assert (waiting(store), store.in_memory()) == ([2, 3], 1)
     assert add(store, 4)
-    store.close()
-    with closing(Store.open(state_dir)) as store:
-        assert waiting(store) == [2, 3, 4]
+    store = Store(state_dir)
+    assert waiting(store) == [2, 3, 4]
 
 
 def spoil(path: Path, how: str) -> None:
@@ -246,23 +242,23 @@ def test_a_file_that_can_not_be_read_is_left_alone_and_named(how: str, state_dir
     path = state_dir / "state.db"
     spoil(path, how)
     before = contents(state_dir).get("state.db")
-    for open_it in (Store.open_read_only, Store.open):
-        with closing(open_it(state_dir)) as store:
-            assert str(store.fault).startswith(f"{path} can't be read: ")
-            assert str(store.fault).endswith(f"; move {path} away")
-            assert (store.readable, store.read("telemetry")) == (False, (None, False))
-            assert (store.set("telemetry", "on"), add(store, 1)) == (False, False)
-            assert waiting(store) == [1]
+    for reader in (True, False):
+        store = Store(state_dir, read_only=reader)
+        assert str(store.fault).startswith(f"{path} can't be read: ")
+        assert str(store.fault).endswith(f"; move {path} away")
+        assert (store.readable, store.read("telemetry")) == (False, (None, False))
+        assert (store.set("telemetry", "on"), add(store, 1)) == (False, False)
+        assert waiting(store) == [1]
     assert contents(state_dir).get("state.db") == before
     path.rename(state_dir / "away")
-    with closing(Store.open(state_dir)) as store:
-        assert (store.fault, store.readable) == (None, True)
+    store = Store(state_dir)
+    assert (store.fault, store.readable) == (None, True)
 
 
 def test_a_file_of_another_user_is_not_readable() -> None:
     with open_ground() as ground:
-        Store.open(ground).close()
-        seen = as_nobody(lambda: str(Store.open_read_only(ground).fault))
+        Store(ground)
+        seen = as_nobody(lambda: str(Store(ground, read_only=True).fault))
     assert seen.endswith("unable to open database file; run as the user that owns it")
 
 
@@ -272,22 +268,22 @@ def test_after_a_later_damage_all_goes_on_from_memory_and_then_in_a_new_file(
 ) -> None:
     write(state_dir)
     path = state_dir / "state.db"
-    with closing(Store.open(state_dir)) as store:
-        spoil(path, how)
-        before = path.read_bytes()
-        for number in (2, 3, 4):
-            assert not add(store, number)
-        store.delete_report(next(store.reports(BOTH)))
-        store.reject_report(next(store.reports(BOTH)), "no")
-        store.save_last_attempt(ATTEMPT)
-        assert (store.last_attempt("usage"), store.read("telemetry")[1]) == (ATTEMPT, False)
-        assert (waiting(store), store.waiting(), store.in_memory()) == ([4], 1, 1)
-        assert (str(store.fault)[-5:], path.read_bytes()) == (" away", before)
-        path.rename(state_dir / "away")
-        assert add(store, 5)
-    with closing(Store.open(state_dir)) as store:
-        assert (waiting(store), store.created("host/novu-db")) == ([4, 5], COUNTS)
-        assert (store.get("instance_id"), store.read("telemetry")) == ("the id", ("off", True))
+    store = Store(state_dir)
+    spoil(path, how)
+    before = path.read_bytes()
+    for number in (2, 3, 4):
+        assert not add(store, number)
+    store.delete_report(next(store.reports(BOTH)))
+    store.reject_report(next(store.reports(BOTH)), "no")
+    store.save_last_attempt(ATTEMPT)
+    assert (store.last_attempt("usage"), store.read("telemetry")[1]) == (ATTEMPT, False)
+    assert (waiting(store), store.waiting(), store.in_memory()) == ([4], 1, 1)
+    assert (str(store.fault)[-5:], path.read_bytes()) == (" away", before)
+    path.rename(state_dir / "away")
+    assert add(store, 5)
+    store = Store(state_dir)
+    assert (waiting(store), store.created("host/novu-db")) == ([4, 5], COUNTS)
+    assert (store.get("instance_id"), store.read("telemetry")) == ("the id", ("off", True))
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "open to others", "another user's"])
@@ -300,9 +296,9 @@ def test_a_directory_that_is_not_ours_is_refused_with_one_sentence(
         (tmp_path / place).mkdir()
         (tmp_path / place).chmod(0o777 if place == "open to others" else 0o700)
         os.chown(tmp_path / place, 0 if place == "open to others" else NOBODY, NOBODY)
-    for open_it in (Store.open, Store.open_read_only):
+    for reader in (True, False):
         with pytest.raises(StateDirError, match=r"^OTEL_NOVU_STATE_DIR: .*; expected"):
-            open_it(tmp_path / place)
+            Store(tmp_path / place, read_only=reader)
 
 
 def test_one_process_holds_the_lock_and_others_can_name_it(state_dir: Path) -> None:
@@ -320,7 +316,7 @@ def test_one_process_holds_the_lock_and_others_can_name_it(state_dir: Path) -> N
 
 
 def test_eight_first_starts_at_once_get_one_instance_id(state_dir: Path) -> None:
-    code = "print(Store.open(path).get_or_create('instance_id', lambda: str(uuid.uuid4())))"
+    code = "print(Store(path).get_or_create('instance_id', lambda: str(uuid.uuid4())))"
     processes = [python(code, state_dir) for _ in range(8)]
     assert len({process.communicate(timeout=120)[0] for process in processes}) == 1
     assert contents(state_dir).keys() == {"state.db", "state.db-journal"}
@@ -363,13 +359,13 @@ def test_a_reader_beside_a_writer_sees_whole_reports_and_writes_nothing(state_di
         assert process.stdout is not None
         for _ in range(10):
             kept = int(process.stdout.readline())
-            with closing(Store.open_read_only(state_dir)) as reader:
-                seen = [row.read_at for row in reader.listing()]
-                assert (seen, add(reader, 0)) == (list(range(1, len(seen) + 1)), False)
-                assert len(seen) >= kept
+            reader = Store(state_dir, read_only=True)
+            seen = [row.read_at for row in reader.listing()]
+            assert (seen, add(reader, 0)) == (list(range(1, len(seen) + 1)), False)
+            assert len(seen) >= kept
         process.kill()
-    with closing(Store.open_read_only(state_dir / "missing")) as reader:
-        assert (reader.fault, reader.readable, reader.waiting()) == (None, True, 0)
+    reader = Store(state_dir / "missing", read_only=True)
+    assert (reader.fault, reader.readable, reader.waiting()) == (None, True, 0)
     assert contents(state_dir).keys() == {"state.db", "state.db-journal"}
 
 
@@ -384,27 +380,29 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("open_it", [Store.open, Store.open_read_only])
+@pytest.mark.parametrize("reader", [False, True])
 def test_what_a_killed_process_left_half_written_is_undone_once_the_disk_is_writable(
-    open_it: Callable[[Path], Store], state_dir: Path
+    reader: bool,  # noqa: FBT001
+    state_dir: Path,
 ) -> None:
     write(state_dir, 1, 2)
     python(HALF_WRITER, state_dir / "state.db").communicate(timeout=120)
     before = contents(state_dir)
     assert before["state.db-journal"]
-    with read_only(state_dir), closing(open_it(state_dir)) as store:
+    with read_only(state_dir):
+        store = Store(state_dir, read_only=reader)
         assert (store.readable, store.read("telemetry")) == (False, (None, False))
         assert "make the disk writable" in str(store.fault)
         assert not add(store, 3)
         assert contents(state_dir) == before
-    with closing(open_it(state_dir)) as store:
-        assert (waiting(store), store.read("telemetry")) == ([1, 2], ("off", True))
-    with closing(Store.open(state_dir)) as store:
-        assert (add(store, 3), waiting(store)) == (True, [1, 2, 3])
+    store = Store(state_dir, read_only=reader)
+    assert (waiting(store), store.read("telemetry")) == ([1, 2], ("off", True))
+    store = Store(state_dir)
+    assert (add(store, 3), waiting(store)) == (True, [1, 2, 3])
 
 
 WRITER = """
-store = Store.open(path)
+store = Store(path)
 total = sum(count.total for count in store.created("db").values())
 while total := total + 1:
     assert store.add_report("usage", total, b"%d" % total, oldest=0, max_bytes=2**26,

@@ -87,7 +87,7 @@ def test_a_round_and_its_delivery_make_no_span(
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
         OTEL_NOVU_QUERY_TIMEOUT="60",
     )
-    exporter = Exporter(settings, Store.open(settings.state_dir))
+    exporter = Exporter(settings, Store(settings.state_dir))
     exporter.once()
     assert exporter.delivery.delivered("beacon")
     assert exporter.delivery.delivered("usage")
@@ -96,7 +96,7 @@ def test_a_round_and_its_delivery_make_no_span(
 
 def test_a_request_carries_no_trace_of_the_application(sink: HttpSink, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=sink.base)
-    exporter = Exporter(settings, Store.open(settings.state_dir))
+    exporter = Exporter(settings, Store(settings.state_dir))
     with trace.get_tracer("shop").start_as_current_span("order"):
         exporter.once()
     assert sink.requests

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 from otel_novu.commands.output import row, utc
 from otel_novu.commands.running import decided, write_fault
@@ -54,21 +53,21 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 def _findings(settings: Settings) -> Iterator[Finding]:
     for warning in settings.warnings:
         yield FAIL if warning in settings.to_fix else WARN, "settings", warning
-    with closing(Store.open_read_only(settings.state_dir)) as store:
-        if fault := store.fault or write_fault(settings.state_dir):
-            yield FAIL, "state directory", fault
-        else:
-            owner = lock_owner(settings.state_dir)
-            used = f", used by process {owner.pid} (otel-novu {owner.command})" if owner else ""
-            yield PASS, "state directory", f"{settings.state_dir}{used}"
-        kept = store.get(INSTANCE_ID) or "none is stored yet; `run` or `once` makes one"
-        if settings.instance_id is not None or store.readable:
-            yield PASS, "instance id", str(settings.instance_id or kept)
-        decision = read_decision(settings, store)
-        result = WARN if decision.by == BY_UNREADABLE else PASS
-        yield result, "usage figures", decided(decision)
-        if decision.enabled:
-            yield from _database(settings)
+    store = Store(settings.state_dir, read_only=True)
+    if fault := store.fault or write_fault(settings.state_dir):
+        yield FAIL, "state directory", fault
+    else:
+        owner = lock_owner(settings.state_dir)
+        used = f", used by process {owner.pid} (otel-novu {owner.command})" if owner else ""
+        yield PASS, "state directory", f"{settings.state_dir}{used}"
+    kept = store.get(INSTANCE_ID) or "none is stored yet; `run` or `once` makes one"
+    if settings.instance_id is not None or store.readable:
+        yield PASS, "instance id", str(settings.instance_id or kept)
+    decision = read_decision(settings, store)
+    result = WARN if decision.by == BY_UNREADABLE else PASS
+    yield result, "usage figures", decided(decision)
+    if decision.enabled:
+        yield from _database(settings)
     yield _collector(settings)
 
 

@@ -19,7 +19,7 @@ GRACE = 60.0
 
 def main(settings: Settings, options: argparse.Namespace) -> int:
     """Answer a container probe: 0 only if all is well."""
-    store = Store.open_read_only(settings.state_dir)
+    store = Store(settings.state_dir, read_only=True)
     waiting, problem = store.waiting(), _problem(settings, store)
     if options.strict and not problem:
         problem = _missing_figures(settings, store)

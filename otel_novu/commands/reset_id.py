@@ -14,7 +14,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     """Make a new instance id; drop the pseudonym key, which would connect it to the old one."""
     if settings.instance_id is not None:
         return fail("OTEL_NOVU_INSTANCE_ID is set and decides; change or unset it.")
-    store = Store.open(settings.state_dir)
+    store = Store(settings.state_dir)
     with lock(settings.state_dir, "reset-id"):
         # The counters go on: their database is hashed with the old key.
         keys = (PSEUDONYM_KEY, "database", INSTANCE_ID)

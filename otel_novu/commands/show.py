@@ -36,7 +36,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _last(settings: Settings, *, otlp: bool) -> int:
-    store = Store.open_read_only(settings.state_dir)
+    store = Store(settings.state_dir, read_only=True)
     running = Running(settings, store)
     attempts = running.last_attempts(time.time())
     if not store.readable:
@@ -66,7 +66,7 @@ def _queries(settings: Settings) -> int:
 
 def _preview(settings: Settings, options: argparse.Namespace) -> int:
     """Print one reading of host and database; nothing is sent or written."""
-    store = Store.open_read_only(settings.state_dir)
+    store = Store(settings.state_dir, read_only=True)
     exit_code = _note_examples(settings, store)
     exporter = Exporter(settings, store)
     decision, reporter, usages = exporter.flag.decision, exporter.reporter, exporter.reporter.usage

@@ -23,8 +23,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
     While usage figures are off, their reports wait, which is no failed flush.
     """
-    open_ = Store.open if options.flush else Store.open_read_only
-    store = open_(settings.state_dir)
+    store = Store(settings.state_dir, read_only=not options.flush)
     if store.readable and options.flush and (why := _flush(settings, store)):
         return fail(why)
     rows, (due, held) = store.listing(), Running(settings, store).waiting()

@@ -19,7 +19,7 @@ NO_DATABASE = "Usage figures are on, but neither MONGO_URL nor MONGO_URL_FILE is
 def start(settings: Settings, command: str) -> Iterator[tuple[Store, Exporter]]:
     """Open and lock the state directory, and log once what is wrong with it."""
     check_mongo_url(settings)
-    store = Store.open(settings.state_dir)
+    store = Store(settings.state_dir)
     with lock(settings.state_dir, command):
         exporter = Exporter(settings, store)
         if store.fault is not None:

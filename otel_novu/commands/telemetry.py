@@ -23,7 +23,7 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
 
 def status(settings: Settings, *, as_json: bool) -> int:
     """Print whether usage figures are sent, who decides, what was sent last, and what is due."""
-    state = Store.open_read_only(settings.state_dir)
+    state = Store(settings.state_dir, read_only=True)
     decision, running = read_decision(settings, state), Running(settings, state)
     last, fault = running.last_attempts(time.time()), state.fault
     if as_json:
@@ -57,7 +57,7 @@ def _print(decision: Decision, running: Running, last: Mapping[str, LastAttempt]
 
 def store(settings: Settings, word: str) -> int:
     """Store the admin setting; a running exporter follows at once, at the latest in a minute."""
-    state = Store.open(settings.state_dir)
+    state = Store(settings.state_dir)
     running = Running(settings, state)
     owner, decision, where = running.owner, running.decision, "here"
     if settings.telemetry is not None:
