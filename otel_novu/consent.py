@@ -30,20 +30,14 @@ class Decision:
         return "on" if self.enabled else "off"
 
 
-def decide(variable: bool | None, admin: bool | None, *, readable: bool) -> Decision:  # noqa: FBT001
-    """Decide: `NOVU_TELEMETRY` if it is set, else the admin setting, else on."""
-    if variable is not None:
-        return Decision(variable, BY_VARIABLE)
-    if not readable:  # nobody knows what it is
-        return Decision(enabled=False, by=BY_UNREADABLE)
-    return Decision(admin is not False, "the default" if admin is None else "the admin setting")
-
-
 def read_decision(settings: Settings, store: Store) -> Decision:
-    """Decide by the settings and the store."""
-    stored, known = store.read(ADMIN_SETTING)
-    admin = None if stored is None else stored == "on"
-    return decide(settings.telemetry, admin, readable=known)
+    """Decide: `NOVU_TELEMETRY` if it is set, else the admin setting, else on."""
+    admin, known = store.read(ADMIN_SETTING)
+    if settings.telemetry is not None:
+        return Decision(settings.telemetry, BY_VARIABLE)
+    if not known:
+        return Decision(enabled=False, by=BY_UNREADABLE)
+    return Decision(admin in (None, "on"), "the admin setting" if admin else "the default")
 
 
 def running_decision(store: Store) -> Decision | None:

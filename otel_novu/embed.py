@@ -20,7 +20,7 @@ from otel_novu.metrics.queries import Values
 from otel_novu.report import register
 from otel_novu.reporter import Created, UsageReader
 from otel_novu.settings import Settings, load
-from otel_novu.sources.host import pseudonymize, read_host
+from otel_novu.sources.host import read_host
 from otel_novu.state_dir import LockedError, lock
 from otel_novu.store import Store
 from otel_novu.version import __version__
@@ -143,14 +143,12 @@ def _subtract(values: Mapping[str, Values], counted: Created) -> dict[str, Value
 
 def _beacon_reader(settings: Settings) -> Callable[[], beacon.BeaconReading]:
     store = Store(settings.state_dir)
-    key = pseudonym_key(store) if settings.anonymize else None
+    key = pseudonym_key(settings, store)
 
     @lru_cache(maxsize=1)  # one collection calls the callback of each instrument
     def read(_second: int) -> beacon.BeaconReading:
         enabled = read_decision(settings, Store(settings.state_dir, read_only=True)).enabled
-        host = read_host()
-        host = host if key is None else pseudonymize(host, key)
-        return beacon.BeaconReading(time.time(), host, enabled)
+        return beacon.BeaconReading(time.time(), read_host(key), enabled)
 
     return lambda: read(int(time.monotonic()))
 

@@ -54,8 +54,7 @@ class Exporter:
     @property
     def destination(self) -> str:
         """Where reports go; empty if nothing is sent."""
-        disabled = self._settings.sdk_disabled or not self._settings.exporters
-        return "" if disabled else self.delivery.sender.endpoint
+        return "" if self._settings.why_nothing_is_sent else self.delivery.sender.endpoint
 
     def next_due(self, scope: str) -> float | None:
         """Return the Unix time of the scope's next report, None if none is scheduled."""

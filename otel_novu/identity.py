@@ -16,6 +16,8 @@ def instance_id(settings: Settings, store: Store) -> UUID:
     return UUID(store.get_or_create(INSTANCE_ID, lambda: str(uuid4())))
 
 
-def pseudonym_key(store: Store) -> bytes:
-    """Return the key in the store: 128 random bits, made once, never sent."""
+def pseudonym_key(settings: Settings, store: Store) -> bytes | None:
+    """Return the key in the store if OTEL_NOVU_ANONYMIZE is on: made once, never sent."""
+    if not settings.anonymize:
+        return None
     return bytes.fromhex(store.get_or_create(PSEUDONYM_KEY, lambda: secrets.token_hex(16)))

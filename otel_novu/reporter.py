@@ -11,7 +11,7 @@ from otel_novu.log import LOG, FailureLog
 from otel_novu.metrics import beacon, usage
 from otel_novu.report import Built, ReportBuilder, make_resource
 from otel_novu.settings import Settings
-from otel_novu.sources.host import pseudonymize, read_host
+from otel_novu.sources.host import read_host
 from otel_novu.sources.novu import UsageSource, address
 from otel_novu.store import CreatedCount, Store
 
@@ -98,7 +98,7 @@ class Reporter:
         self._settings, self._store, self._flag, self._delivery = settings, store, flag, delivery
         self._failures = delivery.failures
         self.instance = instance_id(settings, store)
-        self._key = pseudonym_key(store) if settings.anonymize else None
+        self._key = pseudonym_key(settings, store)
         self.usage = UsageReader(settings, store, flag, self._failures)
         self._started, self._switches, self._schema_dropped = time.time(), 0, 0
         self._resource = make_resource(
@@ -110,7 +110,7 @@ class Reporter:
 
     def scopes(self) -> tuple[str, ...]:
         """Name the scopes that make reports now."""
-        if self._settings.sdk_disabled or not self._settings.exporters:
+        if self._settings.why_nothing_is_sent:
             return ()
         return self._flag.scopes() if self.usage.has_database else ("beacon",)
 
@@ -155,14 +155,11 @@ class Reporter:
 
     def read_beacon(self) -> beacon.BeaconReading:
         """Read the host, and how delivery goes."""
-        host = read_host()
-        if self._key is not None:
-            host = pseudonymize(host, self._key)
         counts = None
         if (waiting := self._store.waiting(timeout=1.0)) is not None:
             rejected, schema_dropped = self._delivery.rejected_points, self._schema_dropped
             counts = beacon.DeliveryCounts(waiting, self._store.dropped, rejected, schema_dropped)
-        return beacon.BeaconReading(time.time(), host, self._flag.enabled, counts)
+        return beacon.BeaconReading(time.time(), read_host(self._key), self._flag.enabled, counts)
 
     def build(self, reading: Reading) -> Built:
         """Make the report of a reading."""

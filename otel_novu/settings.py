@@ -66,6 +66,13 @@ class Settings:
     warnings: tuple[str, ...] = ()
     to_fix: frozenset[str] = frozenset()
 
+    @property
+    def why_nothing_is_sent(self) -> str | None:
+        """Name the variable that says so; None: reports are sent."""
+        if self.sdk_disabled:
+            return "OTEL_SDK_DISABLED is true"
+        return None if self.exporters else "OTEL_METRICS_EXPORTER is none"
+
 
 def _quantity(units: Mapping[str, int], least: float, below: float, text: str) -> float:
     number = re.sub("[a-z]*$", "", text.lower())

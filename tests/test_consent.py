@@ -9,7 +9,7 @@ from otel_novu.consent import (
     BY_UNREADABLE,
     Decision,
     TelemetryFlag,
-    decide,
+    read_decision,
     running_decision,
 )
 from otel_novu.settings import Settings, load
@@ -19,27 +19,32 @@ from otel_novu.store import Store
 @pytest.mark.parametrize(
     ("variable", "admin", "readable", "expected"),
     [
-        (None, None, True, Decision(enabled=True, by="the default")),
-        (None, True, True, Decision(enabled=True, by="the admin setting")),
-        (None, False, True, Decision(enabled=False, by="the admin setting")),
-        (None, None, False, Decision(enabled=False, by=BY_UNREADABLE)),
-        (True, None, False, Decision(enabled=True, by="NOVU_TELEMETRY")),
-        (True, False, True, Decision(enabled=True, by="NOVU_TELEMETRY")),
-        (False, True, True, Decision(enabled=False, by="NOVU_TELEMETRY")),
-        (False, None, False, Decision(enabled=False, by="NOVU_TELEMETRY")),
+        ("", None, True, Decision(enabled=True, by="the default")),
+        ("", "on", True, Decision(enabled=True, by="the admin setting")),
+        ("", "off", True, Decision(enabled=False, by="the admin setting")),
+        ("", "on", False, Decision(enabled=False, by=BY_UNREADABLE)),
+        ("on", None, False, Decision(enabled=True, by="NOVU_TELEMETRY")),
+        ("on", "off", True, Decision(enabled=True, by="NOVU_TELEMETRY")),
+        ("off", "on", True, Decision(enabled=False, by="NOVU_TELEMETRY")),
+        ("off", None, False, Decision(enabled=False, by="NOVU_TELEMETRY")),
     ],
 )
 def test_the_variable_decides_then_the_admin_setting_then_the_default(
-    variable: bool | None,  # noqa: FBT001 - a row of the table
-    admin: bool | None,  # noqa: FBT001 - as above
-    readable: bool,  # noqa: FBT001 - as above
+    variable: str,
+    admin: str | None,
+    readable: bool,  # noqa: FBT001 - a row of the table
     expected: Decision,
+    state_dir: Path,
 ) -> None:
-    assert decide(variable, admin, readable=readable) == expected
+    Store(state_dir).set(ADMIN_SETTING, admin)
+    if not readable:
+        (state_dir / "state.db").write_text("damaged")
+    found = read_decision(settings(state_dir, variable), Store(state_dir, read_only=True))
+    assert found == expected
 
 
-def settings(state_dir: Path) -> Settings:
-    environ = {"OTEL_NOVU_STATE_DIR": str(state_dir)}
+def settings(state_dir: Path, variable: str = "") -> Settings:
+    environ = {"OTEL_NOVU_STATE_DIR": str(state_dir), "NOVU_TELEMETRY": variable}
     return load(environ, env_file=None, cwd=state_dir, home=state_dir)
 
 

@@ -40,7 +40,7 @@ def _problem(settings: Settings, store: Store) -> str | None:
     owner = lock_owner(settings.state_dir)
     if owner is None or owner.command != "run":
         return "no `otel-novu run` uses the state directory"
-    if settings.sdk_disabled or not settings.exporters:
+    if settings.why_nothing_is_sent:
         return None
     reports = (*store.listing(), store.last_attempt("beacon"))
     times = (each.read_at for each in reports if each and each.scope == "beacon")

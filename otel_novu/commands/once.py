@@ -2,7 +2,7 @@
 
 import argparse
 
-from otel_novu.commands.startup import NO_DATABASE, start, why_nothing_is_sent
+from otel_novu.commands.startup import NO_DATABASE, start
 from otel_novu.consent import BY_UNREADABLE
 from otel_novu.exporter import Exporter
 from otel_novu.log import LOG, plural
@@ -27,8 +27,8 @@ def main(settings: Settings, _: argparse.Namespace) -> int:
 
 def _log_result(settings: Settings, exporter: Exporter) -> bool:
     """Log what was delivered and what was not; return whether nothing is to be fixed."""
-    if not exporter.destination:
-        LOG.info("Nothing is sent: %s.", why_nothing_is_sent(settings))
+    if why := settings.why_nothing_is_sent:
+        LOG.info("Nothing is sent: %s.", why)
         return True
     no_database = exporter.flag.enabled and settings.mongo_url is None
     if no_database:

@@ -5,7 +5,7 @@ import logging
 import os
 from typing import NoReturn
 
-from otel_novu.commands.startup import NO_DATABASE, start, why_nothing_is_sent
+from otel_novu.commands.startup import NO_DATABASE, start
 from otel_novu.exporter import Exporter
 from otel_novu.log import LOG, plural
 from otel_novu.settings import Settings
@@ -26,7 +26,7 @@ def main(settings: Settings, _: argparse.Namespace) -> NoReturn:
 
 def _log_start(settings: Settings, store: Store, exporter: Exporter) -> None:
     decision, instance = exporter.flag.decision, exporter.reporter.instance
-    where = exporter.destination or f"nowhere ({why_nothing_is_sent(settings)})"
+    where = exporter.destination or f"nowhere ({settings.why_nothing_is_sent})"
     message = "otel-novu %s reports to %s every %g s as instance %s; usage figures are %s (%s)."
     facts = (__version__, where, settings.interval, instance, decision.word, decision.by)
     LOG.info(message, *facts)

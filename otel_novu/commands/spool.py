@@ -6,7 +6,6 @@ import time
 
 from otel_novu.commands.output import fail, note, utc
 from otel_novu.commands.running import Running, write_fault
-from otel_novu.commands.startup import why_nothing_is_sent
 from otel_novu.exporter import Exporter
 from otel_novu.log import plural
 from otel_novu.settings import Settings
@@ -59,11 +58,9 @@ def _flush(settings: Settings, store: Store) -> str | None:
     running = Running(settings, store)
     if running.owner is None or not running.is_run:
         with lock(settings.state_dir, "spool"):
-            exporter = Exporter(settings, store)
-            exporter.flush()
-        return (
-            None if exporter.destination else f"Nothing is sent: {why_nothing_is_sent(settings)}."
-        )
+            Exporter(settings, store).flush()
+        why = settings.why_nothing_is_sent
+        return f"Nothing is sent: {why}." if why else None
     asked = running.signal()
     if not running.waiting()[0]:
         return None

@@ -41,8 +41,3 @@ def check_mongo_url(settings: Settings) -> None:
             raise SettingsError(str(error)) from None
         for warning in warnings:
             LOG.warning("%s", sentence(warning))
-
-
-def why_nothing_is_sent(settings: Settings) -> str:
-    """Name the variable that says so."""
-    return "OTEL_SDK_DISABLED is true" if settings.sdk_disabled else "OTEL_METRICS_EXPORTER is none"

@@ -48,21 +48,13 @@ Expression = Any  # of MongoDB's aggregation
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One attribute; documents are grouped by `group`, and `value` maps a path to that.
+    """One attribute; documents are grouped by `group`, and `value` maps a path to that."""
 
-    Args:
-        key: the attribute's name.
-        words: all values that it can have; none: `form`, a regular expression, says it.
-        group: an expression over a document.
-        value: returns an expression over a group.
-        form: of the values.
-    """
-
-    key: str
-    words: tuple[str, ...] = ()
-    group: Expression = None
-    value: Callable[[str], Expression] = lambda path: path
-    form: str = ""
+    key: str  # the attribute's name
+    words: tuple[str, ...] = ()  # all values that it can have; empty where `form` says it
+    group: Expression = None  # over a document
+    value: Callable[[str], Expression] = lambda path: path  # over a group
+    form: str = ""  # a regular expression
 
     @property
     def pattern(self) -> re.Pattern[str]:

@@ -5,13 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
-from otel_novu.metrics.labels import (
-    COLLECTION,
-    ENVIRONMENT,
-    FIGURE,
-    OTHER,
-    Label,
-)
+from otel_novu.metrics.labels import COLLECTION, ENVIRONMENT, FIGURE, OTHER, Label
 from otel_novu.metrics.metric import Instrument
 
 Document = dict[str, Any]

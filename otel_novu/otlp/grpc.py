@@ -29,7 +29,6 @@ _HINTS = {
 }
 _TOO_LARGE = re.compile("received message larger than max", re.IGNORECASE)
 _NO_CONNECTION = re.compile("failed to connect to all|errors resol|DNS resol|Socket closed")
-_HEADER = re.compile("[0-9a-z_.-]+: [ -~]*")
 
 
 class GrpcSender:
@@ -48,7 +47,7 @@ class GrpcSender:
         if timeout <= 0:
             return response.LATE
         try:
-            headers = self._headers()
+            headers = tuple(response.request_headers(self._otlp).items())
             with closing(self._channel()) as channel:
                 answer = channel.unary_unary(_METHOD, None, None)(body, timeout, headers)
         except grpc.RpcError as error:
@@ -56,13 +55,6 @@ class GrpcSender:
         except Exception as error:  # noqa: BLE001 - a sender never raises
             return response.find_cause(error, self.endpoint)
         return response.judge_success(answer, self._secret, response.PROTOBUF)
-
-    def _headers(self) -> tuple[tuple[str, str], ...]:
-        headers = response.request_headers(self._otlp)
-        # gRPC would log an invalid value.
-        if not all(_HEADER.fullmatch(f"{name}: {value}") for name, value in headers.items()):
-            raise ValueError
-        return tuple(headers.items())
 
     def _channel(self) -> grpc.Channel:
         gzip = self._otlp.compression is Compression.GZIP

@@ -16,8 +16,8 @@ import psutil
 from otel_novu.metrics.beacon import Host
 
 
-def read_host() -> Host:
-    """Read the machine; no name is resolved and no packet is sent."""
+def read_host(key: bytes | None = None) -> Host:
+    """Read the machine, with pseudonyms if there is a key; no name is resolved, nothing is sent."""
     free = total = route = None
     with suppress(Exception):  # /proc is parsed; the rest of the beacon is still sent
         free, total = _memory()
@@ -31,7 +31,9 @@ def read_host() -> Host:
         text.encode(errors="replace").decode()
         for text in (socket.gethostname(), platform.release())
     )
-    return Host(free, total, name, choose_ip(_addresses(), route), os_type(sys.platform), version)
+    ip = choose_ip(_addresses(), route)
+    host = Host(free, total, name, ip, os_type(sys.platform), version)
+    return host if key is None else pseudonymize(host, key)
 
 
 def pseudonymize(host: Host, key: bytes) -> Host:
