@@ -103,7 +103,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     LOG.propagate = False
     logging.raiseExceptions = False  # a line that can't be written is lost, without a traceback
     logging.lastResort = None  # drivers log addresses and what servers say
-    for warning in () if options.command == "check" else settings.warnings:  # it prints them
+    # `check` prints them itself, and a probe would repeat them for ever.
+    for warning in () if options.command in ("check", "health") else settings.warnings:
         LOG.warning("%s", warning)
     return settings
 

@@ -54,6 +54,21 @@ def test_a_directory_that_can_not_be_written_is_something_to_fix(
         assert "no `otel-novu run`" not in said
 
 
+@pytest.mark.parametrize(("command", "value"), [("disable", "false"), ("enable", "true")])
+def test_an_admin_setting_that_can_not_be_stored_names_the_variable_that_needs_no_disk(
+    command: str, value: str, unwritable: Case
+) -> None:
+    done = unwritable(f"telemetry {command}", NOVU_TELEMETRY="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"not stored: permission denied; NOVU_TELEMETRY={value} needs no disk" in done.stderr
+
+
+def test_a_probe_does_not_repeat_the_warnings_about_variables(case: Case) -> None:
+    case.env["OTEL_LOG_LEVEL"] = "verbose"
+    assert "OTEL_LOG_LEVEL" in case("spool").stderr
+    assert case("health").stderr == "not ok: no `otel-novu run` uses the state directory\n"
+
+
 def test_what_run_keeps_in_memory_is_sent_by_a_flush_and_not_said_to_be_nothing(
     case: Case,
 ) -> None:

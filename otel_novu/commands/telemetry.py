@@ -68,7 +68,8 @@ def store(settings: Settings, word: str) -> int:
         what = f"usage figures are {decision.word} until you unset it there"
         return fail(f"NOVU_TELEMETRY is set {where}: {what}.")
     if not state.set(ADMIN_SETTING, word):
-        return fail(f"The admin setting was not stored: {state.fault}.")
+        instead = f"NOVU_TELEMETRY={'true' if word == 'on' else 'false'} needs no disk"
+        return fail(f"The admin setting was not stored: {state.fault}; {instead}.")
     follows = "the next exporter starts with it"
     if owner is not None:
         follows = f"the exporter follows {'at once' if running.signal() else 'within a minute'}"
