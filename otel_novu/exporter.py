@@ -95,7 +95,7 @@ class Exporter:
         """
         self.reporter.follow_flag()
         readers = [self._start(partial(self.reporter.report, scope), scope) for scope in SCOPES]
-        _join(readers, self._settings.query_timeout + 1)
+        _join(readers, BEACON_WAIT + self._settings.query_timeout + 1)
         self.flush()
 
     def flush(self) -> None:
