@@ -149,13 +149,21 @@ def live(own: Backend, hours: int, end: float) -> None:
             own.record(begin - min(23, hours) * HOUR + 60, begin + HOUR * (1 if left else 1.75))
 
 
+def last_end() -> float:
+    """Return a recent morning, so that the provider is away in business hours."""
+    end = time.time() // DAY * DAY - DAY + 8 * HOUR
+    while datetime.fromtimestamp(end - DAY, UTC).weekday() > 4:
+        end -= DAY
+    return end
+
+
 def main() -> None:
     """Live a month, then wait."""
     parser = argparse.ArgumentParser(description="A month in the life of a Novu.")
     parser.add_argument("--port", type=int, default=19191, help="of the Prometheus")
     parser.add_argument("--hours", type=int, default=31 * 24)
     options = parser.parse_args()
-    parts, end = build(), time.time() // HOUR * HOUR - HOUR
+    parts, end = build(), last_end()
     prometheus = LongPrometheus(PROMETHEUS_CONFIG, binaries=parts, port=options.port)
     with backend(parts, prometheus) as own:
         live(own, options.hours, end)

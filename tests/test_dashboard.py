@@ -657,7 +657,7 @@ def test_the_dashboard_and_the_alerts_of_a_strategy_answer_without_a_collector(
 
 @pytest.mark.long
 def test_after_a_month_every_panel_answers_and_the_outage_of_a_provider_is_first() -> None:
-    parts, end = build(), time.time() // HOUR * HOUR - HOUR
+    parts, end = build(), lively_month.last_end()
     prometheus = lively_month.LongPrometheus(PROMETHEUS / "prometheus.yml", binaries=parts)
     with backend(parts, prometheus) as own:
         lively_month.live(own, 31 * 24, end)
