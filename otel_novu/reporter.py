@@ -18,9 +18,9 @@ from otel_novu.store import CreatedCount, Store
 Created = Mapping[str, CreatedCount]
 Reading = beacon.BeaconReading | usage.UsageReading
 # Both reports end in the same series `target_info`, which a Prometheus without an out-of-order
-# window takes in the order of time only. The beacon is sent first, so usage figures are read after
-# it; they wait for it for so many seconds.
-BEACON_WAIT = 1.0
+# window takes in the order of time only. The beacon is sent first, so it is read first: the reading
+# of usage figures waits for it for so many seconds.
+BEACON_WAIT = 0.5
 
 
 class UsageReader:
@@ -155,11 +155,11 @@ class Reporter:
 
     def read_beacon(self) -> beacon.BeaconReading:
         """Read the host, and how delivery goes."""
-        counts = None
+        now, counts = time.time(), None
         if (waiting := self._store.waiting(timeout=1.0)) is not None:
             rejected, schema_dropped = self._delivery.rejected_points, self._schema_dropped
             counts = beacon.DeliveryCounts(waiting, self._store.dropped, rejected, schema_dropped)
-        return beacon.BeaconReading(time.time(), read_host(self._key), self._flag.enabled, counts)
+        return beacon.BeaconReading(now, read_host(self._key), self._flag.enabled, counts)
 
     def build(self, reading: Reading) -> Built:
         """Make the report of a reading."""
