@@ -45,14 +45,6 @@ class Protocol(Enum):
     GRPC = "grpc"
 
 
-class Compression(Enum):
-    """Of a request's body; gRPC has no deflate."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    DEFLATE = "deflate"
-
-
 @dataclass(frozen=True, slots=True)
 class Otlp:
     """The receiver.
@@ -64,7 +56,7 @@ class Otlp:
     endpoint: Secret
     headers: Mapping[str, Secret]
     timeout: float  # seconds, for one attempt
-    compression: Compression
+    gzip: bool
     ca_file: Path | None
     client_certificate: Path | None
     client_key: Path | None  # None: the key is in the certificate's file
@@ -186,12 +178,6 @@ def _check_pem(certificates: Path | None, key: Path | None = None) -> Path:
     return key or certificates
 
 
-def _check_compression(value: Compression, *, grpc: bool) -> Compression:
-    if grpc and value is Compression.DEFLATE:
-        raise InvalidError("is not available over gRPC")
-    return value
-
-
 def read(get: Callable[..., Any], given: Mapping[str, str], cwd: Path) -> Otlp:
     """Return what `get(name, check)` returns for the variables below."""
     protocol: Protocol = get(f"{_PREFIX}PROTOCOL")
@@ -209,7 +195,7 @@ def read(get: Callable[..., Any], given: Mapping[str, str], cwd: Path) -> Otlp:
         or endpoint(f"http://localhost:{4317 if grpc else 4318}"),
         headers=get(f"{_PREFIX}HEADERS", partial(_headers, grpc=grpc)) or {},
         timeout=get(f"{_PREFIX}TIMEOUT"),
-        compression=get(f"{_PREFIX}COMPRESSION", partial(_check_compression, grpc=grpc)),
+        gzip=get(f"{_PREFIX}COMPRESSION"),
         ca_file=get(f"{_PREFIX}CERTIFICATE", lambda file: _check_pem(cwd / file)),
         client_certificate=certificate,
         client_key=key,
@@ -233,8 +219,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OTEL_EXPORTER_OTLP_TIMEOUT", _timeout,
              "seconds below 600, as in OpenTelemetry's Python SDK, or milliseconds from 1000, as "
              "in its specification", "10", lenient=True),
-    Variable("OTEL_EXPORTER_OTLP_COMPRESSION", lambda text: Compression(text.lower()),
-             "none, gzip or, over HTTP, deflate", "none", lenient=True),
+    Variable("OTEL_EXPORTER_OTLP_COMPRESSION", words({"none": False, "gzip": True}),
+             "none or gzip", "none", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_CERTIFICATE", path, _PEM),
     Variable("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", path, _PEM),
     Variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", path, _PEM),

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from otel_novu import env_file as dotenv
 from otel_novu import otlp_settings as otlp
-from otel_novu.otlp_settings import Compression, InvalidError, Otlp, Protocol, Secret, Variable
+from otel_novu.otlp_settings import InvalidError, Otlp, Protocol, Secret, Variable
 
-__all__ = ["VARIABLES", "Compression", "Otlp", "Protocol", "Secret", "Settings", "load"]
+__all__ = ["VARIABLES", "Otlp", "Protocol", "Secret", "Settings", "load"]
 
 # `$NAME` as a whole part of the URL, or `${`, which is in no URL.
 _UNEXPANDED = re.compile(r"\$\{|(?:^|[/:@,])\$[A-Z][A-Z0-9_]+(?=[:@/?,]|$)")

@@ -8,7 +8,6 @@ import gzip
 import socket
 import ssl
 import struct
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +23,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
-from otel_novu.settings import Compression, Otlp, Protocol, Secret
+from otel_novu.settings import Otlp, Protocol, Secret
 
 PROTOBUF = "application/x-protobuf"
 # How long a fault lasts: much longer than what must not wait for it.
@@ -41,7 +40,7 @@ def partial_success(rejected: int, message: str = "") -> bytes:
 
 def otlp(protocol: Protocol, endpoint: str, **changes: Any) -> Otlp:
     """Return settings for a receiver."""
-    given: dict[str, Any] = {"headers": {}, "timeout": 10.0, "compression": Compression.NONE}
+    given: dict[str, Any] = {"headers": {}, "timeout": 10.0, "gzip": False}
     given |= dict.fromkeys(("ca_file", "client_certificate", "client_key")) | changes
     return Otlp(protocol, Secret(endpoint), **given)
 
@@ -137,10 +136,8 @@ class HttpRequest:
     @property
     def body(self) -> bytes:
         """The body, decompressed."""
-        encoding = self.headers.get("content-encoding", "identity")
-        if encoding == "gzip":
-            return gzip.decompress(self.raw)
-        return zlib.decompress(self.raw) if encoding == "deflate" else self.raw
+        compressed = self.headers.get("content-encoding") == "gzip"
+        return gzip.decompress(self.raw) if compressed else self.raw
 
 
 # Called with the connection when a request is read; returns when the event is set at the latest.

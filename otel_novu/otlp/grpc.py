@@ -7,7 +7,7 @@ from contextlib import closing
 from otel_novu.instrumentation import suppress_instrumentation
 from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
-from otel_novu.settings import Compression, Otlp
+from otel_novu.settings import Otlp
 from otel_novu.version import __version__
 
 # gRPC logs what is reported here; it reads the variable as it is loaded.
@@ -57,7 +57,7 @@ class GrpcSender:
         return response.judge_success(answer, self._secret, response.PROTOBUF)
 
     def _channel(self) -> grpc.Channel:
-        gzip = self._otlp.compression is Compression.GZIP
+        gzip = self._otlp.gzip
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         # By itself, gRPC reads only some of the proxy variables.
         proxy = response.proxy_for(self.endpoint, "http")

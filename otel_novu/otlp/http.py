@@ -12,12 +12,12 @@ import urllib3
 from otel_novu.instrumentation import suppress_instrumentation
 from otel_novu.otlp import response
 from otel_novu.otlp.outcome import Outcome, Rejected, Retryable
-from otel_novu.settings import Compression, Otlp
+from otel_novu.settings import Otlp
 from otel_novu.version import __version__
 
 _MAX_RESPONSE = 64 * 1024
 _MAX_THREADS = 4
-_WBITS = {Compression.GZIP: 31, Compression.DEFLATE: 15}  # zlib's numbers of the two formats
+_GZIP = 31  # zlib's number of the format
 _HINTS = {
     **dict.fromkeys(range(300, 400), f"a redirect is not followed; check {response.ENDPOINT}"),
     **dict.fromkeys((401, 403), response.CHECK_TOKEN),
@@ -67,9 +67,9 @@ class HttpSender:
         for name, value in response.request_headers(self._otlp).items():
             headers[name] = value.encode(errors="surrogateescape").decode("latin-1")
         headers |= {"content-type": response.PROTOBUF, "connection": "close"}
-        if wbits := _WBITS.get(self._otlp.compression):
-            headers["content-encoding"] = self._otlp.compression.value
-            body = zlib.compress(body, wbits=wbits)
+        if self._otlp.gzip:
+            headers["content-encoding"] = "gzip"
+            body = zlib.compress(body, wbits=_GZIP)
         # Half for the connection: the host may have a second address.
         limit = urllib3.Timeout(connect=timeout / 2, total=timeout)
         options: Any = {"timeout": limit, "redirect": False, "preload_content": False}
