@@ -1,6 +1,8 @@
 """OTLP over HTTP, on real sockets."""
 
 import base64
+import html
+import json
 import logging
 import os
 import random
@@ -13,6 +15,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -396,6 +399,33 @@ def test_no_secret_is_shown_or_logged(
     assert "***" in shown
     assert "s3cret" not in shown
     assert BASIC.lower()[:-4] not in shown
+
+
+ODD_TOKEN = 'MARKtok+abc/def&ghi<jkl"mno='
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        json.dumps(ODD_TOKEN),
+        json.dumps(ODD_TOKEN).replace("/", r"\/"),  # PHP
+        json.dumps(ODD_TOKEN).replace("+", r"\u002B").replace("&", r"\u0026"),  # .NET, Go
+        html.escape(ODD_TOKEN).replace("+", "&#43;"),
+        quote(ODD_TOKEN),
+        base64.b64encode(ODD_TOKEN.encode()).decode(),
+        ODD_TOKEN[:-5],
+        f"{ODD_TOKEN[5:]}{ODD_TOKEN[:20]}",
+        ODD_TOKEN * 50,
+    ],
+)
+@pytest.mark.parametrize("scheme", ["Bearer ", ""])
+def test_a_token_that_is_echoed_escaped_or_cut_off_is_not_shown(scheme: str, echo: str) -> None:
+    headers = {"Authorization": Secret(f"{scheme}{ODD_TOKEN}")}
+    with HttpSink(answer(401, f"invalid token {echo}; log in".encode(), "text/plain")) as sink:
+        shown = describe(send(sink.endpoint, headers=headers))
+    assert shown.startswith('rejected: HTTP 401: "invalid token')
+    parts = [text[i : i + 5] for text in (ODD_TOKEN, echo[:500]) for i in range(len(text) - 4)]
+    assert [part for part in parts if part in shown] == []
 
 
 def test_an_outcome_is_a_clause() -> None:

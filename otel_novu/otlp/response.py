@@ -1,5 +1,6 @@
 """What a receiver says, fit to be shown, and why it says nothing."""
 
+import html
 import re
 import ssl
 from base64 import b64encode
@@ -59,6 +60,9 @@ _PAGE = Rejected("a web page, not an OTLP response", f"is {ENDPOINT} the collect
 # Some gateways answer 2xx in their own words. They have the report.
 _NOT_OTLP = Delivered(message="the response is not OTLP")
 _SHORTEST_SECRET = 4  # a tenant's id may be `1`, but not every 1 is secret then
+_PIECE = 8  # characters of a longer secret that are as secret: it may be cut off
+_JSON_ESCAPE = re.compile(r"""\\(?:u([0-9a-f]{4})|([/"\\]))""", re.IGNORECASE)
+_MOST = 2000  # characters that are searched for secrets
 
 
 def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
@@ -66,20 +70,25 @@ def secret_pattern(otlp: Otlp) -> re.Pattern[str]:
     urls = [otlp.endpoint.reveal(), *getproxies().values()]
     texts = [urlsplit(urls[0]).query, *(value.reveal() for value in otlp.headers.values())]
     texts += [url.rpartition("@")[0].rpartition("//")[2] for url in urls]
-    parts = {part for text in texts for part in (text, *re.split("[ :&=]", text))}
+    parts = {part for text in texts for part in (text, *text.split(), *re.split("[ :&=]", text))}
     forms = parts.copy()
     for plain in map(unquote, parts):
         # The last character of base64 depends on what follows.
         forms |= {plain, quote(plain, safe="", errors="replace"), _base64(plain).rstrip("=")[:-1]}
-    longest_first = sorted(forms, key=len, reverse=True)
-    words = [re.escape(form) for form in longest_first if len(form) >= _SHORTEST_SECRET]
-    return re.compile("|".join(words) or "(?!)", re.IGNORECASE)
+    found = {False: ["(?!)"], True: ["(?!)"]}  # by whether it is long
+    for form in filter(lambda form: len(form) >= _SHORTEST_SECRET, forms):
+        pieces = {form[i : i + _PIECE] for i in range(max(1, len(form) - _PIECE + 1))}
+        found[len(form) >= _PIECE] += map(re.escape, pieces)
+    short, long = ("|".join(sorted(each, key=len, reverse=True)) for each in found.values())
+    # A piece at each position, to the end of the last one.
+    return re.compile(f"(?:(?:(?={long}).)+.{{{_PIECE - 1}}}|{short})+", re.IGNORECASE)
 
 
 def printable(text: str, secret: re.Pattern[str]) -> str:
     """Return at most 200 characters of what a receiver says, *** for its secrets."""
-    text = "".join(char for char in " ".join(text.split()) if char.isprintable())
-    return secret.sub("***", text)[:200]
+    text = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+    text = " ".join(unquote(html.unescape(text)).split())
+    return secret.sub("***", "".join(filter(str.isprintable, text[:_MOST])))[:200]
 
 
 def basic_auth(url: str) -> dict[str, str]:
