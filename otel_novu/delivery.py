@@ -85,31 +85,30 @@ class Delivery:
         return delivered and self.store.waiting((scope,)) == 0
 
     def _deliver_scopes(self) -> Outcome | None:
-        rejected = None
-        for scope in self.scopes():
-            outcome = self._deliver_scope(scope)
-            if isinstance(outcome, Retryable):
-                return outcome  # it holds for every scope: the receiver is the same
-            rejected = outcome or rejected
-        return rejected
-
-    def _deliver_scope(self, scope: str) -> Rejected | Retryable | None:
-        dropped: list[Rejected] = []
-        while True:
+        """Deliver in the order of reading: both scopes share the series `target_info`."""
+        dropped: dict[str, list[Rejected]] = {scope: [] for scope in self.scopes()}
+        left, result = set(dropped), None
+        while left and not isinstance(result, Retryable):  # that holds for both scopes
+            scope = min(left, key=self._oldest)
             outcome, rejected = self._try(scope)
             # The receiver has accepted a later one, so the fault lies in these reports.
             late = [each for each in rejected if each[0].id < self._passed.get(scope, 0)]
             for report, reason in late:
                 self.store.reject_report(report, reason.reason)
-                dropped.append(reason)
+                dropped[scope].append(reason)
             if isinstance(outcome, Retryable) or not (late or isinstance(outcome, Delivered)):
-                break
-        if isinstance(outcome, Rejected):
-            self._log_failed(scope, outcome)
-        if dropped:
-            what, why = plural(len(dropped), f"{scope} report"), describe(dropped[-1])
-            LOG.warning("Dropped %s: %s; later ones are accepted.", what, why)
-        return outcome
+                left.remove(scope)
+                result = outcome or result
+                if isinstance(outcome, Rejected):
+                    self._log_failed(scope, outcome)
+        for scope, reasons in dropped.items():
+            if reasons:
+                what, why = plural(len(reasons), f"{scope} report"), describe(reasons[-1])
+                LOG.warning("Dropped %s: %s; later ones are accepted.", what, why)
+        return result
+
+    def _oldest(self, scope: str) -> float:
+        return next((report.id for report in self.store.reports((scope,))), math.inf)
 
     def _try(self, scope: str) -> tuple[Outcome | None, list[tuple[Report, Rejected]]]:
         outcome: Outcome | None = None

@@ -213,6 +213,20 @@ def test_a_prometheus_that_takes_nothing_late_rejects_a_backlog_once(
         check_backlog(novu, "out of bounds")
 
 
+def test_a_prometheus_that_takes_nothing_late_takes_a_short_backlog_in_order(
+    novu: Case, tmp_path: Path
+) -> None:
+    config = tmp_path / "prometheus.yml"
+    config.write_text("{}")  # without an out-of-order window
+    novu.send_nowhere()
+    for _ in range(3):
+        assert novu("once").returncode == 1
+    with OtlpPrometheus(config, binaries=build()) as prometheus:
+        novu.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = prometheus.otlp_http
+        done = novu("spool --flush")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 reports wait for delivery.\n", "")
+
+
 def test_data_points_that_are_rejected_are_counted_and_the_report_is_not_sent_again(
     case: Case,
 ) -> None:
