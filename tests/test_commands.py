@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from contract.case import Case
-from receivers import HttpSink
+from receivers import HttpSink, answer
 from servers import EXPORTER, ExporterRunner
 
 from otel_novu.commands.output import row
@@ -82,6 +82,24 @@ def test_what_run_keeps_in_memory_is_sent_by_a_flush_and_not_said_to_be_nothing(
         sink.wait_for(1)
         case.stop(running)
     assert (done.returncode, "keeps in memory" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["once", "spool --flush", "run"])
+def test_a_report_that_is_dropped_meanwhile_is_no_success(command: str, case: Case) -> None:
+    case.send_nowhere()
+    for _ in range(2):
+        assert case("once").returncode == 1
+    with case.send_to(HttpSink(answer(400, b"bad point", "text/plain"), answer())) as sink:
+        running = case.start(command)
+        if command == "run":
+            sink.wait_for(3)
+            case.stop(running)
+            assert running.stderr[-1].endswith("WARNING Stopped; dropped, as logged: 1 report.")
+        else:
+            assert running.wait() == 1
+    summary = "Rejected, and not sent again: 1 report.\n0 reports wait for delivery.\n"
+    assert case("spool").stdout.endswith(summary)
+    assert json.loads(case("spool --json").stdout)["rejected"] == 1
 
 
 def test_a_directory_that_is_missing_is_no_fault(case: Case) -> None:
@@ -175,7 +193,12 @@ def test_a_value_is_wrapped_below_itself_and_a_path_stays_whole() -> None:
 def test_json_is_one_document_of_each_command(case: Case) -> None:
     health = json.loads(case("health --json").stdout)
     assert (health["ok"], "run" in health["message"]) == (False, True)
-    assert json.loads(case("spool --json").stdout) == {"reports": [], "waiting": 0, "held": 0}
+    assert json.loads(case("spool --json").stdout) == {
+        "reports": [],
+        "waiting": 0,
+        "held": 0,
+        "rejected": 0,
+    }
     port = case.send_nowhere()
     case("once")
     done = case("spool --flush --json")

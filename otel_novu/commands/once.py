@@ -22,7 +22,7 @@ def main(settings: Settings, _: argparse.Namespace) -> int:
         complete = _log_result(settings, exporter)
         if lost := store.in_memory():
             LOG.error("Lost, as kept in memory only: %s.", plural(lost, "report"))
-        return 0 if complete and decision.by != BY_UNREADABLE else 1
+        return 0 if complete and not store.dropped and decision.by != BY_UNREADABLE else 1
 
 
 def _log_result(settings: Settings, exporter: Exporter) -> bool:

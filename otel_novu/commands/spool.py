@@ -23,20 +23,31 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     While usage figures are off, their reports wait, which is no failed flush.
     """
     store = Store(settings.state_dir, read_only=not options.flush)
+    before = _rejected(store.listing())
     if store.readable and options.flush and (why := _flush(settings, store)):
         return fail(why)
     rows, (due, held) = store.listing(), Running(settings, store).waiting()
+    rejected = _rejected(rows)
     if not store.readable:
         return fail(f"{store.fault}.")
     if options.json:
-        print(json.dumps({"reports": [*map(_document, rows)], "waiting": due + held, "held": held}))
+        counts = {"waiting": due + held, "held": held, "rejected": rejected}
+        print(json.dumps({"reports": [*map(_document, rows)], **counts}))
     else:
         _print(rows, due, held)
     if fault := write_fault(settings.state_dir):
         return fail(f"{fault}. Reports that an exporter keeps in memory are not listed.")
     if options.flush and due:
         return fail(f"{plural(due, 'report', 'wait')} still; `otel-novu show --last` says why.")
+    if options.flush and rejected > before:
+        return fail(
+            f"Rejected just now, and not sent again: {plural(rejected - before, 'report')}."
+        )
     return 0
+
+
+def _rejected(rows: list[Listed]) -> int:
+    return sum(row.rejected is not None for row in rows)
 
 
 def _document(row: Listed) -> dict[str, object]:
@@ -48,6 +59,8 @@ def _print(rows: list[Listed], due: int, held: int) -> None:
     for row in rows:
         rejected = f"  rejected: {row.rejected}" if row.rejected else ""
         print(f"{utc(row.read_at)}  {row.scope:6}  {row.size} bytes{rejected}")
+    if given_up := _rejected(rows):
+        print(f"Rejected, and not sent again: {plural(given_up, 'report')}.")
     print(f"{plural(due, 'report', 'wait')} for delivery.")
     if held:
         print(f"{plural(held, 'usage report', 'wait')} until usage figures are on again.")
