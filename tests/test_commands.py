@@ -63,6 +63,21 @@ def test_an_admin_setting_that_can_not_be_stored_names_the_variable_that_needs_n
     assert f"not stored: permission denied; NOVU_TELEMETRY={value} needs no disk" in done.stderr
 
 
+def test_health_sees_that_a_report_is_not_made(case: Case) -> None:
+    with lock(case.state, "run"):
+        pid, command, since, namespace = (case.state / "lock").read_text().split(" ")
+        old = f"{pid} {command} {float(since) - 100} {namespace}"
+        (case.state / "lock").write_text(old)
+        assert re.search(r"the last beacon report is 10\d s late", case("health").stderr)
+        now = time.time()
+        made = LastAttempt("beacon", now, now, None, "there", "delivered", b"")
+        Store(case.state).save_last_attempt(made)
+        assert case("health --strict").returncode == 0
+        strict = case("health --strict", NOVU_TELEMETRY="on")
+        late = r"the last usage report is 10\d s late; does run have MONGO_URL\?"
+        assert (strict.returncode, bool(re.search(late, strict.stderr))) == (1, True)
+
+
 def test_a_probe_does_not_repeat_the_warnings_about_variables(case: Case) -> None:
     case.env["OTEL_LOG_LEVEL"] = "verbose"
     assert "OTEL_LOG_LEVEL" in case("spool").stderr

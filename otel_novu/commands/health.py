@@ -10,7 +10,7 @@ from otel_novu.log import plural
 from otel_novu.metrics.usage import FIGURES_READ, figures_in_use
 from otel_novu.otlp.console import request_json
 from otel_novu.settings import Settings
-from otel_novu.state_dir import lock_owner
+from otel_novu.state_dir import LockOwner, lock_owner
 from otel_novu.store import Store
 
 # How late a report may be before something is wrong, seconds.
@@ -42,18 +42,29 @@ def _problem(settings: Settings, store: Store) -> str | None:
         return "no `otel-novu run` uses the state directory"
     if settings.why_nothing_is_sent:
         return None
-    reports = (*store.listing(), store.last_attempt("beacon"))
-    times = (each.read_at for each in reports if each and each.scope == "beacon")
-    last = max([owner.since, *times])
-    # The first report is due at once, later ones after an interval.
-    late = time.time() - last - (settings.interval if last > owner.since else 0.0)
+    late = _lateness(settings, store, owner, "beacon")
     return f"the last beacon report is {late:.0f} s late" if late > GRACE else None
 
 
+def _lateness(settings: Settings, store: Store, owner: LockOwner, scope: str) -> float:
+    """Return the seconds since the scope's next report was due."""
+    reports = (*store.listing(), store.last_attempt(scope))
+    times = (each.read_at for each in reports if each and each.scope == scope)
+    last = max([owner.since, *times])
+    # The first report is due at once, later ones after an interval.
+    return time.time() - last - (settings.interval if last > owner.since else 0.0)
+
+
 def _missing_figures(settings: Settings, store: Store) -> str | None:
+    running = Running(settings, store)
+    if running.owner is None or not running.decision.enabled or settings.why_nothing_is_sent:
+        return None
+    late = _lateness(settings, store, running.owner, "usage")
+    if late > GRACE + settings.query_timeout:
+        return f"the last usage report is {late:.0f} s late; does run have MONGO_URL?"
     reports = [each for each in (store.newest("usage"), store.last_attempt("usage")) if each]
     last = max(reports, key=lambda report: report.read_at, default=None)
-    if last is None or not Running(settings, store).decision.enabled:
+    if last is None:
         return None
     [resource] = json.loads(request_json(last.body))["resourceMetrics"]
     [metrics] = (scope["metrics"] for scope in resource["scopeMetrics"])
