@@ -43,7 +43,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
               "queries": "the database commands of one reading, one a line", **_LINES}),
     "check": ("test what a report needs, and say how to fix it", "check --json", _LINES),
     "health": ("exit code for container probes", "health --strict",
-               {"strict": "also fail if the last usage report is late or lacks figures", **_DOCUMENT}),
+               {"strict": "also fail if the last usage report is late or incomplete", **_DOCUMENT}),
     "telemetry": ("the admin setting of the usage figures", "telemetry disable",
                   {"json": "with status: one JSON document"}),
     "spool": ("list the reports that wait for delivery", "spool --flush",

@@ -109,7 +109,7 @@ def test_a_report_that_is_dropped_meanwhile_is_no_success(command: str, case: Ca
         if command == "run":
             sink.wait_for(3)
             case.stop(running)
-            assert running.stderr[-1].endswith("WARNING Stopped; dropped, as logged: 1 report.")
+            assert running.stderr[-1].endswith("INFO Stopped; dropped, as logged: 1 report.")
         else:
             assert running.wait() == 1
     summary = "Rejected, and not sent again: 1 report.\n0 reports wait for delivery.\n"

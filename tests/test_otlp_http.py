@@ -105,7 +105,7 @@ PAGE = Rejected("a web page, not an OTLP response", HINT)
 NOT_OTLP = Delivered(message="the response is not OTLP")
 JSON = "application/json"
 PARTIAL_JSON = b'{"partialSuccess": {"rejectedDataPoints": "2", "errorMessage": "old"}}'
-STATUS = Status(code=3, message="out of\x00 bounds").SerializeToString()
+STATUS = Status(code=3, message="bad\x00 point").SerializeToString()
 PERMANENT = Status(code=13, message="400").SerializeToString()  # a collector's 500
 
 
@@ -133,7 +133,7 @@ PERMANENT = Status(code=13, message="400").SerializeToString()  # a collector's 
         (answer(408), Retryable("HTTP 408")),
         (answer(429), Retryable("HTTP 429")),
         (answer(500, b"at work\r\n", "text/plain"), Retryable('HTTP 500: "at work"')),
-        (answer(503, STATUS), Retryable('HTTP 503: "out of bounds"')),
+        (answer(503, STATUS), Retryable('HTTP 503: "bad point"')),
         (answer(500, PERMANENT), Rejected('HTTP 500: "400"', "see the receiver's log")),
         (answer(503, b"<html>", "text/html"), Retryable("HTTP 503")),
     ],
@@ -165,7 +165,7 @@ def test_a_rejection_comes_with_a_hint(status: int, hint: str) -> None:
         outcome = send(sink.endpoint)
         assert len(sink.requests) == 1
     assert isinstance(outcome, Rejected)
-    assert outcome.reason == f'HTTP {status}: "out of bounds"'
+    assert outcome.reason == f'HTTP {status}: "bad point"'
     assert hint in outcome.hint
 
 
@@ -348,6 +348,25 @@ def test_a_proxy_that_does_not_help_is_retryable(
         outcome = sender(otlp(protocol, "https://collector.invalid:4318")).send(BODY, 60)
     assert isinstance(outcome, Retryable)
     assert expected in describe(outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"), [(403, "check the token in OTEL_EXPORTER_OTLP_HEADERS; "), (502, "")]
+)
+def test_an_answer_may_be_the_proxys(
+    status: int, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HttpSink(answer(status)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base)
+        outcome = sender(otlp(Protocol.HTTP, "http://collector.invalid:4318/")).send(BODY, 60)
+    assert f"HTTP {status} ({hint}if the proxy answers, check HTTP_PROXY, " in describe(outcome)
+
+
+@pytest.mark.parametrize("message", ["out of order sample", "too old sample", "out of bounds"])
+def test_a_late_sample_names_the_window_of_prometheus(message: str) -> None:
+    with HttpSink(answer(400, message.encode(), "text/plain")) as sink:
+        outcome = send(sink.endpoint)
+    assert "out_of_order_time_window" in describe(outcome)
 
 
 def test_grpc_goes_around_no_proxy_that_it_can_not_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,6 @@ def _log_end(store: Store, exporter: Exporter) -> None:
     elif exporter.reporter.usage.failed and exporter.flag.enabled:
         LOG.warning("Stopped; delivered last: beacon and %s.", exporter.describe("usage"))
     elif store.dropped:
-        LOG.warning("Stopped; dropped, as logged: %s.", plural(store.dropped, "report"))
+        LOG.info("Stopped; dropped, as logged: %s.", plural(store.dropped, "report"))
     else:
         LOG.info("Stopped; every report was delivered.")

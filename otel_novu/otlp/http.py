@@ -1,5 +1,6 @@
 """OTLP over HTTP: one report on one connection, within one timeout."""
 
+import re
 import zlib
 from contextlib import closing, suppress
 from http import HTTPStatus
@@ -26,6 +27,8 @@ _HINTS = {
     413: "raise max_request_body_size of the collector's OTLP receiver",
     415: "does the receiver accept protobuf, and OTEL_EXPORTER_OTLP_COMPRESSION?",
 }
+_TOO_LATE = re.compile("out of (order|bounds)|too old", re.IGNORECASE)
+_WINDOW = "does Prometheus have an out_of_order_time_window?"
 
 
 class HttpSender:
@@ -105,9 +108,15 @@ class HttpSender:
             retryable = not response.is_internal(body, kind)
         if not retryable:
             # Prometheus' remote write does not say that it takes no OTLP.
-            remote_write = "/api/v1/write" in self.endpoint
-            return Rejected(reason, _HINTS.get(404 if remote_write else status, response.SEE_LOG))
+            status = 404 if "/api/v1/write" in self.endpoint else status
+            hint = _HINTS.get(status, _WINDOW if _TOO_LATE.search(message) else response.SEE_LOG)
+            return Rejected(reason, f"{hint}; {self._by_proxy()}".removesuffix("; "))
         delay = None
         with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
             delay = urllib3.Retry().get_retry_after(answer)
-        return Retryable(reason, retry_after=delay)
+        return Retryable(reason, self._by_proxy(), delay)
+
+    def _by_proxy(self) -> str:
+        """Return a hint where a proxy may have answered in the receiver's place."""
+        proxy = self._url.startswith("http:") and response.proxy_for(self._url, "http", "https")
+        return f"if the proxy answers, {response.PROXY}" if proxy else ""

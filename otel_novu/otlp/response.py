@@ -29,7 +29,7 @@ LATE = Retryable("no complete answer in time", "OTEL_EXPORTER_OTLP_TIMEOUT sets 
 _CERTIFICATE = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
 _FILES = f"check OTEL_EXPORTER_OTLP_CERTIFICATE, {_CERTIFICATE} and OTEL_EXPORTER_OTLP_CLIENT_KEY"
 _CA = "set OTEL_EXPORTER_OTLP_CERTIFICATE to its authority's PEM file"
-_PROXY = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+PROXY = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
 PROXY_LOGIN = "add user name and password to the URL in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
 _PORT = f"check {ENDPOINT}: the port is 4318 for HTTP, 4317 for gRPC"
 _SCHEME = f"check http:// or https:// in {ENDPOINT}"
@@ -39,7 +39,7 @@ _TUNNEL = re.compile("(?:Tunnel connection failed: |proxy returned response code
 # What to look for in names of exceptions and in what OpenSSL and gRPC say; reason; hint.
 _FAULTS = (
     ("FileNotFound|^Permission|IsADir", "a certificate file can't be read", _FILES),
-    ("ProxyError|HTTP proxy", "no connection through the proxy", _PROXY),
+    ("ProxyError|HTTP proxy", "no connection through the proxy", PROXY),
     ("gaierror|resol|LocationParse", "the host name can't be resolved", f"check {ENDPOINT}"),
     ("hostname|IP address", "the certificate is for another host", f"check {ENDPOINT}"),
     ("expired|not yet valid", "the certificate is expired or not yet valid", "check the clocks"),
@@ -181,7 +181,7 @@ def find_fault(signs: str, endpoint: str) -> Retryable:
     """Return the first fault whose pattern is in the text."""
     if refused := _TUNNEL.search(signs):
         reason = f"the proxy does not connect to {urlsplit(endpoint).netloc}: HTTP {refused[1]}"
-        return Retryable(reason, PROXY_LOGIN if refused[1] == "407" else _PROXY)
+        return Retryable(reason, PROXY_LOGIN if refused[1] == "407" else PROXY)
     _, reason, hint = next(row for row in _FAULTS if re.search(row[0], signs, re.IGNORECASE))
     return Retryable(reason, hint)
 
