@@ -13,7 +13,7 @@ from typing import Any
 
 from otel_novu.commands.output import fail
 from otel_novu.log import LOG
-from otel_novu.settings import MONGO, Settings, SettingsError, load
+from otel_novu.settings import MONGO, VARIABLES, Settings, SettingsError, load
 from otel_novu.state_dir import LockedError, StateDirError
 from otel_novu.version import __version__
 
@@ -31,7 +31,11 @@ All of them: {_DOCS}/settings.md
 # fmt: off
 _LINES, _DOCUMENT = {"json": "one JSON document a line"}, {"json": "one JSON document"}
 _ACTIONS = ("status", "enable", "disable", "on", "off")
-_NO_DATABASE = {"health", "spool", "telemetry", "reset-id"}
+# These read no other variables: a mistake in one must not keep anybody from switching off.
+_LOCAL = {"NOVU_TELEMETRY", "OTEL_NOVU_STATE_DIR", "OTEL_NOVU_INSTANCE_ID", "OTEL_LOG_LEVEL"}
+_LOCAL |= {"OTEL_METRIC_EXPORT_INTERVAL"}
+_OTHERS = {name for row in VARIABLES if row.name not in _LOCAL for name in row.names}
+_WITHOUT = {"health": MONGO, "spool": MONGO, "telemetry": _OTHERS, "reset-id": _OTHERS}
 # These may be given with another option.
 _BESIDE = {("show", "otlp"), ("spool", "json"), ("health", "json")}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -91,9 +95,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Read the settings, and set up logging as they say."""
     if options.env_file == "":
         raise SettingsError("--env-file: is empty; expected the path of a readable file")
-    without = MONGO if options.command in _NO_DATABASE else ()
     path = options.env_file and Path(options.env_file)
-    settings = load(os.environ, env_file=path, without=without)
+    settings = load(os.environ, env_file=path, without=_WITHOUT.get(options.command, ()))
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)

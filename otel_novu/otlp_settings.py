@@ -217,8 +217,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OTEL_EXPORTER_OTLP_HEADERS", str, "key=value,key2=value2, percent-encoded",
              secret=True),
     Variable("OTEL_EXPORTER_OTLP_TIMEOUT", _timeout,
-             "seconds below 600, as in OpenTelemetry's Python SDK, or milliseconds from 1000, as "
-             "in its specification", "10", lenient=True),
+             "seconds from 0.001 to below 600, as in OpenTelemetry's Python SDK, or milliseconds "
+             "from 1000 to below 600000, as in its specification", "10", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_COMPRESSION", words({"none": False, "gzip": True}),
              "none or gzip", "none", lenient=True),
     Variable("OTEL_EXPORTER_OTLP_CERTIFICATE", path, _PEM),

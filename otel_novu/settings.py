@@ -177,7 +177,9 @@ class _Environment:
         if found.fatal or not row.lenient:
             raise SettingsError("; ".join([message, *self.unset]))
         used = row.default if found.rest is None else "the rest"
-        self.to_fix.append(f"{message}; using {used}" if used else f"{message}; it is ignored")
+        self.to_fix.append(
+            f"{message}; using {used}" if used else f"{message}; the variable is ignored"
+        )
         return row.parse(row.default) if found.rest is None else found.rest
 
 
@@ -211,7 +213,7 @@ def _attributes(environment: _Environment) -> dict[str, str]:
     attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES") or {}
     if ours := [key for key in attributes if _RESERVED.fullmatch(key)]:
         what = f"OTEL_RESOURCE_ATTRIBUTES: {', '.join(ours)}"
-        environment.warnings.append(f"{what} is ignored, as otel-novu sets it itself")
+        environment.warnings.append(f"{what} ignored, as otel-novu sets that itself")
     return {key: text for key, text in attributes.items() if key not in ours}
 
 

@@ -63,6 +63,15 @@ def test_an_admin_setting_that_can_not_be_stored_names_the_variable_that_needs_n
     assert f"not stored: permission denied; NOVU_TELEMETRY={value} needs no disk" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["telemetry disable", "telemetry status", "reset-id"])
+def test_a_mistake_elsewhere_keeps_nobody_from_switching_off(command: str, case: Case) -> None:
+    case.env |= {"OTEL_EXPORTER_OTLP_TIMEOUT": "700", "OTEL_EXPORTER_OTLP_ENDPOINT": "nowhere"}
+    case.env |= {"MONGO_URL": "mistake", "OTEL_NOVU_QUERY_TIMEOUT": "0", "NOVU_TELEMETRY": ""}
+    done = case(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert case("telemetry status", NOVU_TELEMETRY="maybe").returncode == 2
+
+
 def test_health_sees_that_a_report_is_not_made(case: Case) -> None:
     with lock(case.state, "run"):
         pid, command, since, namespace = (case.state / "lock").read_text().split(" ")

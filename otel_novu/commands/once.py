@@ -39,5 +39,7 @@ def _log_result(settings: Settings, exporter: Exporter) -> bool:
         what = " and ".join(map(exporter.describe, delivered))
         LOG.info("Delivered to %s: %s.", exporter.destination, what)
     if missing := " and ".join(scope for scope in scopes if scope not in delivered):
-        LOG.error("Not delivered: %s; `run`, `once` or `spool --flush` sends what waits.", missing)
+        waits = not exporter.delivery.store.in_memory()
+        advice = "; `run`, `once` or `spool --flush` sends what waits" if waits else ""
+        LOG.error("Not delivered: %s%s.", missing, advice)
     return not (no_database or missing or exporter.reporter.usage.failed)

@@ -83,7 +83,7 @@ def test_a_value_that_can_not_be_used_ends_run_with_2_and_one_sentence(
 def test_a_value_or_a_name_that_only_misleads_is_a_warning(
     name: str, value: str, exporter: ExporterRunner
 ) -> None:
-    done = exporter("telemetry", "status", env={**RIGHT, name: value})
+    done = exporter("spool", env={**RIGHT, name: value})
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(f"[^\n]+ WARNING [^\n]*{name}[^\n]+\n", done.stderr)
     assert SECRET not in done.stderr
