@@ -27,22 +27,15 @@ def main(settings: Settings, options: argparse.Namespace) -> int:
     if store.readable and options.flush and (why := _flush(settings, store)):
         return fail(why)
     rows, (due, held) = store.listing(), Running(settings, store).waiting()
-    rejected = _rejected(rows)
     if not store.readable:
         return fail(f"{store.fault}.")
-    if options.json:
-        counts = {"waiting": due + held, "held": held, "rejected": rejected}
-        print(json.dumps({"reports": [*map(_document, rows)], **counts}))
-    else:
-        _print(rows, due, held)
+    _print(rows, due, held, as_json=options.json)
     if fault := write_fault(settings.state_dir):
         return fail(f"{fault}. Reports that an exporter keeps in memory are not listed.")
     if options.flush and due:
         return fail(f"{plural(due, 'report', 'wait')} still; `otel-novu show --last` says why.")
-    if options.flush and rejected > before:
-        return fail(
-            f"Rejected just now, and not sent again: {plural(rejected - before, 'report')}."
-        )
+    if options.flush and (new := _rejected(rows) - before) > 0:
+        return fail(f"Rejected just now, and not sent again: {plural(new, 'report')}.")
     return 0
 
 
@@ -55,11 +48,16 @@ def _document(row: Listed) -> dict[str, object]:
     return {"scope": row.scope, "read": utc(row.read_at), "bytes": row.size, **rejected}
 
 
-def _print(rows: list[Listed], due: int, held: int) -> None:
+def _print(rows: list[Listed], due: int, held: int, *, as_json: bool) -> None:
+    given_up = _rejected(rows)
+    if as_json:
+        counts = {"waiting": due + held, "held": held, "rejected": given_up}
+        print(json.dumps({"reports": [*map(_document, rows)], **counts}))
+        return
     for row in rows:
         rejected = f"  rejected: {row.rejected}" if row.rejected else ""
         print(f"{utc(row.read_at)}  {row.scope:6}  {row.size} bytes{rejected}")
-    if given_up := _rejected(rows):
+    if given_up:
         print(f"Rejected, and not sent again: {plural(given_up, 'report')}.")
     print(f"{plural(due, 'report', 'wait')} for delivery.")
     if held:
