@@ -32,7 +32,7 @@ def test_an_option_after_the_command_wins(env_file: str, exporter: ExporterRunne
     assert (done.returncode, "/nowhere" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("form", ["{0} telemetry", "telemetry {0}"])
+@pytest.mark.parametrize("form", ["{0} spool", "spool {0}"])
 def test_verbose_wins_over_the_log_level(form: str, exporter: ExporterRunner) -> None:
     env = {"OTEL_LOG_LEVEL": "error", "OTEL_SDK_DISABLED": "1"}
     assert exporter(*form.format("").split(), env=env).stderr == ""
